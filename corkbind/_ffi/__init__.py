@@ -1,0 +1,1 @@
+"""Bind the C core: the only package that knows ctypes."""

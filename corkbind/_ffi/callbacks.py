@@ -1,0 +1,138 @@
+"""Receive the core's callbacks: six thunks, made once and never freed.
+
+Each thunk finds its object by number, calls it, catches everything and returns
+None: no C code ever sees a value or an exception of Python. KeyboardInterrupt
+and SystemExit wait in the thread's state until the step is over; any other
+error that reaches a thunk is reported and ends there, so that the other sockets
+of the same step go on.
+
+The thunks know no class. `entries` holds one function for each route number;
+`live` maps the handle of a kept exchange to whatever follows it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from corkbind._ffi.layouts import (
+    AbortedCallback,
+    BodyCallback,
+    DataCallback,
+    DeferredCallback,
+    RequestCallback,
+    WritableCallback,
+    ck_callbacks,
+)
+
+
+class Follower(Protocol):
+    """Follow a kept exchange."""
+
+    def aborted(self, reason: int) -> None:
+        """Take note that the connection is gone."""
+
+    def body_event(self, event: int) -> None:
+        """Take note that a collected body is there or never will be."""
+
+    def data(self, chunk: bytes, last: bool) -> None:
+        """Take the next part of a streamed body."""
+
+    def writable(self) -> None:
+        """Take note that all that was written has gone."""
+
+
+class ThreadState(threading.local):
+    """Hold what the thunks need to know about the loop of their thread."""
+
+    kept: BaseException | None = None
+    deferred: Callable[[], object] | None = None
+    report: Callable[[BaseException], None] | None = None
+
+
+entries: Final[list[Callable[[int], None]]] = []
+live: Final[dict[int, Follower]] = {}
+thread: Final = ThreadState()
+
+
+def keep(error: BaseException) -> None:
+    """Hold KeyboardInterrupt and SystemExit until the step is over; report the rest."""
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        thread.kept = thread.kept or error
+    elif thread.report is not None:
+        thread.report(error)
+
+
+def raise_kept() -> None:
+    """Raise what was held back, once."""
+    error, thread.kept = thread.kept, None
+    if error is not None:
+        raise error
+
+
+@RequestCallback
+def _request(route: int, handle: int) -> None:
+    try:
+        entries[route](handle)
+    except BaseException as error:
+        keep(error)
+
+
+@AbortedCallback
+def _aborted(handle: int, reason: int) -> None:
+    try:
+        follower = live.get(handle)
+        if follower is not None:
+            follower.aborted(reason)
+    except BaseException as error:
+        keep(error)
+
+
+@BodyCallback
+def _body(handle: int, event: int) -> None:
+    try:
+        follower = live.get(handle)
+        if follower is not None:
+            follower.body_event(event)
+    except BaseException as error:
+        keep(error)
+
+
+@DataCallback
+def _data(handle: int, chunk: bytes, last: int) -> None:
+    try:
+        follower = live.get(handle)
+        if follower is not None:
+            follower.data(chunk, last != 0)
+    except BaseException as error:
+        keep(error)
+
+
+@WritableCallback
+def _writable(handle: int) -> None:
+    try:
+        follower = live.get(handle)
+        if follower is not None:
+            follower.writable()
+    except BaseException as error:
+        keep(error)
+
+
+@DeferredCallback
+def _deferred() -> None:
+    try:
+        if thread.deferred is not None:
+            thread.deferred()
+    except BaseException as error:
+        keep(error)
+
+
+CALLBACKS: Final = ck_callbacks(
+    request=_request,
+    aborted=_aborted,
+    body=_body,
+    data=_data,
+    writable=_writable,
+    deferred=_deferred,
+)

@@ -1,0 +1,60 @@
+"""Name the numbers that the C interface returns and takes.
+
+Written in the order of corkbind.h; tests/abi compares every one of them with
+the header and with the table that the built library carries.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+CK_ABI_VERSION: Final = 1
+
+# enum ck_result
+CK_OK: Final = 0
+CK_EXPIRED: Final = -1
+CK_FINISHED: Final = -2
+CK_ABORTED: Final = -3
+CK_THREAD: Final = -4
+CK_NAME: Final = -5
+CK_VALUE: Final = -6
+CK_STATUS: Final = -7
+CK_FRAMING: Final = -8
+CK_LENGTH: Final = -9
+CK_STARTED: Final = -10
+CK_NOMEM: Final = -11
+CK_STATE: Final = -12
+CK_NOLOOP: Final = -13
+
+# Flags of ck_end and its kin.
+CK_CLOSE: Final = 1
+
+# enum ck_body_mode
+CK_BODY_COLLECT: Final = 1
+CK_BODY_STREAM: Final = 2
+
+# enum ck_body_event
+CK_BODY_COMPLETE: Final = 0
+CK_BODY_INCOMPLETE: Final = 1
+CK_BODY_TOO_LARGE: Final = 2
+CK_BODY_MALFORMED: Final = 3
+
+# enum ck_abort_reason
+CK_ABORT_CLIENT: Final = 0
+CK_ABORT_TIMEOUT: Final = 1
+CK_ABORT_SERVER: Final = 2
+CK_ABORT_BODY: Final = 3
+
+# enum ck_flush_reason: indices of ck_stats.flushes
+CK_FLUSH_UNCORK: Final = 0
+CK_FLUSH_FULL: Final = 1
+CK_FLUSH_SLOW: Final = 2
+CK_FLUSH_EXPLICIT: Final = 3
+CK_FLUSH_ITERATION: Final = 4
+CK_FLUSH_CLOSE: Final = 5
+CK_FLUSH_EVICTED: Final = 6
+CK_FLUSH_VECTORED: Final = 7
+CK_FLUSH_REASONS: Final = 8
+
+# The longest buffer that an int of a hot row can name.
+HOT_LENGTH: Final = 0x7FFFFFFF

@@ -1,0 +1,104 @@
+"""Mirror the public structures of corkbind.h, field for field."""
+
+from __future__ import annotations
+
+from ctypes import (
+    PYFUNCTYPE,
+    Structure,
+    c_char_p,
+    c_int,
+    c_int64,
+    c_uint,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+    py_object,
+)
+
+from corkbind._ffi.constants import CK_FLUSH_REASONS
+
+# Callback types. All give back nothing: when Python raises inside a callback
+# with a result, C receives garbage.
+RequestCallback = PYFUNCTYPE(None, c_int, c_uint)
+AbortedCallback = PYFUNCTYPE(None, c_uint, c_int)
+BodyCallback = PYFUNCTYPE(None, c_uint, c_int)
+DataCallback = PYFUNCTYPE(None, c_uint, py_object, c_int)
+WritableCallback = PYFUNCTYPE(None, c_uint)
+DeferredCallback = PYFUNCTYPE(None)
+
+
+class ck_stats(Structure):
+    """Hold the counters of an app."""
+
+    _fields_ = [
+        ("requests", c_uint64),
+        ("responses", c_uint64),
+        ("sends", c_uint64),
+        ("bytes", c_uint64),
+        ("overflows", c_uint64),
+        ("nested_corks", c_uint64),
+        ("rollbacks", c_uint64),
+        ("uncorked_writes", c_uint64),
+        ("refused", c_uint64),
+        ("aborted", c_uint64),
+        ("timeouts", c_uint64),
+        ("connections", c_uint64),
+        ("open", c_uint64),
+        ("flushes", c_uint64 * CK_FLUSH_REASONS),
+    ]
+
+
+class ck_limits(Structure):
+    """Hold the limits of an app, in seconds and bytes."""
+
+    _fields_ = [
+        ("body", c_uint64),
+        ("backlog", c_uint64),
+        ("line", c_uint32),
+        ("head", c_uint32),
+        ("field", c_uint32),
+        ("fields", c_uint32),
+        ("pipeline", c_uint32),
+        ("window", c_uint32),
+        ("head_seconds", c_uint32),
+        ("idle_seconds", c_uint32),
+        ("body_seconds", c_uint32),
+        ("handler_seconds", c_uint32),
+        ("rate", c_uint32),
+        ("connections", c_uint32),
+    ]
+
+
+class ck_callbacks(Structure):
+    """Hold what the core calls."""
+
+    _fields_ = [
+        ("request", RequestCallback),
+        ("aborted", AbortedCallback),
+        ("body", BodyCallback),
+        ("data", DataCallback),
+        ("writable", WritableCallback),
+        ("deferred", DeferredCallback),
+    ]
+
+
+class ck_python(Structure):
+    """Hold the addresses of the interpreter's own constructors."""
+
+    _fields_ = [
+        ("bytes_new", c_void_p),
+        ("latin1", c_void_p),
+        ("utf8", c_void_p),
+        ("list_new", c_void_p),
+        ("list_append", c_void_p),
+        ("tuple_pack", c_void_p),
+        ("incref", c_void_p),
+        ("decref", c_void_p),
+        ("none", c_void_p),
+    ]
+
+
+class ck_abi_entry(Structure):
+    """Hold one name and value that the library says about itself."""
+
+    _fields_ = [("name", c_char_p), ("value", c_int64)]
