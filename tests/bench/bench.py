@@ -1,0 +1,272 @@
+"""Compares corkbind with other servers: CPU time per request, throughput, latency.
+
+The server runs on one core and the load (wrk) on another. The CPU time is that
+of the server's processes, from /proc, divided by the requests that were answered;
+unlike throughput it does not depend on how fast the load is. Peers take turns
+within a round, so that what disturbs the machine disturbs them alike; a ratio is
+taken within each round, and the table shows medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from servers import PeerError, Server, check_down, check_pipelined, check_text, check_up, check_user, cpu_seconds
+
+HERE = Path(__file__).parent
+OUT = HERE.parents[1] / "build" / "bench"
+PEERS = ["corkbind", "socketify", "uvicorn", "granian", "robyn", "aiohttp"]
+# Ratios are to these, where they were measured.
+YARDSTICKS = ["socketify", "corkbind"]
+WRK_PACKAGES = {"apt-get": "sudo apt-get install wrk", "pacman": "sudo pacman -S wrk", "brew": "brew install wrk",
+                "apk": "sudo apk add wrk", "dnf": "sudo dnf install wrk"}  # fmt: skip
+WARM_UP_SECONDS = 0.5
+
+
+class Case(NamedTuple):
+    title: str
+    path: str
+    check: Callable[[Server, str], None]
+    connections: int = 64
+    pipelined: int = 1
+    body: int = 0
+
+
+CASES = {
+    "text": Case("fixed text, 64 connections", "/", check_text),
+    "json": Case("JSON, a path parameter, two headers", "/users/42", check_user),
+    "coroutine": Case("coroutine that does not wait", "/async", check_text),
+    "wait": Case("coroutine that waits once", "/wait", check_text),
+    "pipelined": Case("16 requests pipelined", "/", check_pipelined, pipelined=16),
+    "single": Case("fixed text, 1 connection", "/", check_text, connections=1),
+    "down": Case("64 KiB down", "/down", check_down),
+    "up": Case("64 KiB up", "/up", check_up, body=65536),
+}
+
+
+class Sample(NamedTuple):
+    """One run of one case on one peer; times in microseconds."""
+
+    cpu: float
+    rate: float
+    p50: float
+    p99: float
+    failed: int
+
+
+Results = dict[str, dict[str, list[Sample]]]
+
+
+def cores() -> tuple[int | None, int | None]:
+    """Returns the core of the server and that of the load; none where there is only one."""
+    available = sorted(os.sched_getaffinity(0))
+    return (available[0], available[1]) if len(available) > 1 else (None, None)
+
+
+def load(server: Server, case: Case, seconds: float, core: int | None) -> dict[str, float]:
+    """Runs wrk on a case; returns what load.lua reports."""
+    whole = max(1, round(seconds))
+    command = ["wrk", "-t1", f"-c{case.connections}", f"-d{whole}s", "--latency", "-s", str(HERE / "load.lua")]
+    command.append(f"http://127.0.0.1:{server.port}{case.path}")
+    if core is not None:
+        command = ["taskset", "-c", str(core), *command]
+    environment = {**os.environ, "BENCH_PIPELINED": str(case.pipelined), "BENCH_BODY": str(case.body)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=seconds + 30)
+    report = re.search(r"^RESULT (.*)$", done.stdout, re.MULTILINE)
+    if not report:
+        raise PeerError(f"wrk failed: {(done.stderr or done.stdout).strip()[-200:]}")
+    result: dict[str, float] = json.loads(report.group(1))
+    return result
+
+
+def measure(server: Server, case: Case, seconds: float, core: int | None) -> Sample:
+    before = cpu_seconds(server.tree)
+    report = load(server, case, seconds, core)
+    spent = cpu_seconds(server.tree) - before
+    if not report["requests"]:
+        raise PeerError("no request was answered")
+    rate = report["requests"] / report["seconds"]
+    return Sample(spent / report["requests"] * 1e6, rate, report["p50"], report["p99"], int(report["failed"]))
+
+
+def start(names: list[str], core: int | None) -> list[Server]:
+    """Starts the peers' servers and pauses each; says which ones cannot be had."""
+    servers = []
+    for name in names:
+        try:
+            server = Server(name, core)
+        except PeerError as error:
+            print(f"{name} {error}", file=sys.stderr)
+            if name == "socketify":
+                print("socketify needs libuv and zlib: sudo apt-get install libuv1 zlib1g", file=sys.stderr)
+            continue
+        server.pause()
+        servers.append(server)
+    return servers
+
+
+def able(server: Server, chosen: dict[str, Case]) -> set[str]:
+    """Returns the cases that the peer answers correctly, and says which it does not."""
+    found = set()
+    server.resume()
+    for name, case in chosen.items():
+        try:
+            case.check(server, case.path)
+            found.add(name)
+        except (PeerError, OSError, ValueError) as error:
+            print(f"{server.name} cannot do {name}: {error}", file=sys.stderr)
+    server.pause()
+    return found
+
+
+def turns(servers: list[Server], chosen: dict[str, Case], rounds: int) -> Iterator[tuple[int, str, Server]]:
+    """Yields round, case and peer; who begins changes with the round."""
+    able_to = {server.name: able(server, chosen) for server in servers}
+    for number in range(rounds):
+        for name in chosen:
+            first = number % len(servers)
+            for server in servers[first:] + servers[:first]:
+                if name in able_to[server.name]:
+                    yield number, name, server
+
+
+def bench(servers: list[Server], chosen: dict[str, Case], rounds: int, seconds: float, core: int | None) -> Results:
+    results: Results = {name: {} for name in chosen}
+    for number, name, server in turns(servers, chosen, rounds):
+        server.resume()
+        try:
+            if number == 0:
+                load(server, chosen[name], WARM_UP_SECONDS, core)
+            sample = measure(server, chosen[name], seconds, core)
+        except (PeerError, OSError, subprocess.TimeoutExpired) as error:
+            print(f"{server.name}, {name}: {error}", file=sys.stderr)
+            continue
+        finally:
+            server.pause()
+        results[name].setdefault(server.name, []).append(sample)
+        progress(f"{number + 1}/{rounds} {name} {server.name}: {sample.cpu:.2f} µs")
+    progress("")
+    return results
+
+
+def progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print("\r" + text.ljust(60), end="" if text else "\r", file=sys.stderr, flush=True)
+
+
+def ratio(samples: list[Sample], others: list[Sample]) -> float:
+    """Returns the median of the ratios of CPU time, each within one round."""
+    ratios = [one.cpu / other.cpu for one, other in zip(samples, others, strict=False) if other.cpu]
+    return median(ratios) if ratios else float("nan")
+
+
+def milliseconds(microseconds: float) -> str:
+    return f"{microseconds / 1000:.2f}" if microseconds else "-"  # wrk has no high percentiles of few pipelined batches
+
+
+def row(peer: str, by_peer: dict[str, list[Sample]], yardsticks: list[str]) -> str:
+    """Returns a peer's line of one case: medians over the rounds."""
+    samples = by_peer.get(peer)
+    if not samples:
+        return f"  {peer:<10}{'-':>11}" + f"{'-':>12}" * len(yardsticks) + f"{'-':>11}{'-':>9}{'-':>9}"
+    cpu, rate, p50, p99, failed = (median(column) for column in zip(*samples, strict=True))
+    ratios = (f"{ratio(samples, by_peer[other]):.2f}" if other in by_peer else "-" for other in yardsticks)
+    shown = "".join(f"{text:>12}" for text in ratios)
+    line = f"  {peer:<10}{cpu:>11.2f}{shown}{rate:>11,.0f}{milliseconds(p50):>9}{milliseconds(p99):>9}"
+    return line + (f"  {failed:.0f} failed" if failed else "")
+
+
+def table(results: Results, peers: list[str]) -> Iterator[str]:
+    """Yields the lines of the report: a block for each case, a line for each peer."""
+    yardsticks = [name for name in YARDSTICKS if name in peers]
+    ratios = "".join(f"{'/ ' + other:>12}" for other in yardsticks)
+    for name, by_peer in results.items():
+        yield f"\n{name}: {CASES[name].title}"
+        yield f"  {'':<10}{'CPU µs/req':>11}{ratios}{'req/s':>11}{'p50 ms':>9}{'p99 ms':>9}"
+        for peer in peers:
+            yield row(peer, by_peer, yardsticks)
+
+
+def versions(peers: list[str]) -> dict[str, str]:
+    found = {}
+    for peer in peers:
+        try:
+            found[peer] = metadata.version(peer)
+        except metadata.PackageNotFoundError:
+            found[peer] = "this tree"
+    return found
+
+
+def save(results: Results, peers: list[str], options: argparse.Namespace) -> Path:
+    samples = {
+        name: {peer: [sample._asdict() for sample in taken] for peer, taken in by_peer.items()}
+        for name, by_peer in results.items()
+    }
+    report = {
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "versions": versions(peers),
+        "samples": samples,
+    }
+    path = OUT / time.strftime("%Y%m%d-%H%M%S.json")
+    path.write_text(json.dumps(report, indent=1))
+    return path
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="build.py bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", type=lambda text: text.split(","), default=list(CASES), help=f"some of {','.join(CASES)}")
+    parser.add_argument("--peers", type=lambda text: text.split(","), default=PEERS, help=f"some of {','.join(PEERS)}")
+    parser.add_argument("--rounds", type=int, help="turns of each peer in each case (default 3)")
+    parser.add_argument("--seconds", type=float, help="of each measurement (default 3)")
+    parser.add_argument("--quick", action="store_true", help="one round of one second: to see that it works")
+    options = parser.parse_args()
+    options.rounds = options.rounds or (1 if options.quick else 3)
+    options.seconds = options.seconds or (1 if options.quick else 3)
+    for kind, given, known in (("case", options.cases, CASES), ("peer", options.peers, PEERS)):
+        if unknown := [name for name in given if name not in known]:
+            parser.error(f"no such {kind}: {', '.join(unknown)}; there are {', '.join(known)}")
+    return options
+
+
+def main() -> int:
+    options = arguments()
+    if not shutil.which("wrk"):
+        hint = next((command for tool, command in WRK_PACKAGES.items() if shutil.which(tool)), WRK_PACKAGES["apt-get"])
+        print(f"the load comes from wrk, which is not installed: {hint}", file=sys.stderr)
+        return 1
+    OUT.mkdir(parents=True, exist_ok=True)
+    server_core, load_core = cores()
+    if server_core is None:
+        print("one core only: server and load share it, so trust the CPU time and not the rates", file=sys.stderr)
+    servers = start(options.peers, server_core)
+    if not servers:
+        return 1
+    try:
+        chosen = {name: CASES[name] for name in options.cases}
+        results = bench(servers, chosen, options.rounds, options.seconds, load_core)
+    finally:
+        for server in servers:
+            server.end()
+    print("\n".join(table(results, options.peers)))
+    print(f"\nsamples: {save(results, options.peers, options).relative_to(HERE.parents[1])}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

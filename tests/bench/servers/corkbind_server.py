@@ -1,0 +1,46 @@
+"""The benchmark's routes on corkbind."""
+
+import asyncio
+import sys
+
+from corkbind import App
+
+BODY = b"x" * 65536
+app = App()
+
+
+@app.get("/")
+def text(res, req):
+    res.end("Hello, World!")
+
+
+@app.get("/users/:id")
+def user(res, req):
+    res.write_header("X-Request-Id", "5f3a9c").write_header("Cache-Control", "no-store")
+    res.end({"id": req.get_parameter(0), "name": "Ada"})
+
+
+@app.get("/async")
+async def coroutine(res, req):
+    res.end("Hello, World!")
+
+
+@app.get("/wait")
+async def wait(res, req):
+    await asyncio.sleep(0)
+    res.end("Hello, World!")
+
+
+@app.get("/down")
+def down(res, req):
+    res.end(BODY)
+
+
+@app.post("/up")
+async def up(res, req):
+    body = await res.get_data()
+    res.end(str(len(body)))
+
+
+app.listen({"port": int(sys.argv[1]), "host": "127.0.0.1"})
+app.run()

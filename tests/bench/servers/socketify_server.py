@@ -1,0 +1,57 @@
+"""The benchmark's routes on socketify."""
+
+import asyncio
+import sys
+from io import BytesIO
+
+from socketify import App, AppListenOptions
+
+BODY = b"x" * 65536
+app = App()
+
+
+def text(res, req):
+    res.end("Hello, World!")
+
+
+def user(res, req):
+    res.write_header("X-Request-Id", "5f3a9c")
+    res.write_header("Cache-Control", "no-store")
+    res.end({"id": req.get_parameter(0), "name": "Ada"})
+
+
+async def coroutine(res, req):
+    res.end("Hello, World!")
+
+
+async def wait(res, req):
+    await asyncio.sleep(0)
+    res.cork_end("Hello, World!")  # as its documentation advises after an await: `end` costs 15 sends here
+
+
+def down(res, req):
+    res.end(BODY)
+
+
+def up(res, req):
+    # What its get_data does, by hand: under load get_data lets go of the response too soon and the process aborts.
+    body = BytesIO()
+
+    def on_data(res, chunk, is_end):
+        if chunk is not None:
+            body.write(chunk)
+        if is_end:
+            res.end(str(len(body.getbuffer())))
+
+    res.on_aborted(lambda res: None)
+    res.on_data(on_data)
+
+
+app.get("/", text)
+app.get("/users/:id", user)
+app.get("/async", coroutine)
+app.get("/wait", wait)
+app.get("/down", down)
+app.post("/up", up)
+app.listen(AppListenOptions(port=int(sys.argv[1]), host="127.0.0.1"))
+app.run()
