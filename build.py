@@ -230,12 +230,12 @@ def link(flavour: Flavour, objects: Sequence[Path], target: Path, flags: Sequenc
     if target.exists() and recorded == state + digest_of(target):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f"{target.name}.{os.getpid()}")
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    fresh = stamp.with_suffix(".new")
     done = subprocess.run([*command, "-o", str(fresh)], capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
         raise BuildError(f"linking {target.relative_to(ROOT)} failed:\n{done.stderr}")
     os.replace(fresh, target)  # a running server keeps the library that it has loaded
-    stamp.parent.mkdir(parents=True, exist_ok=True)
     stamp.write_text(state + digest_of(target))
 
 

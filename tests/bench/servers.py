@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -57,13 +58,14 @@ class Server:
     def __init__(self, name: str, core: int | None):
         self.name = name
         self.port = free_port()
-        self.log = open(HERE.parents[1] / "build" / "bench" / f"{name}.log", "w+b")
+        self.log = HERE.parents[1] / "build" / "bench" / f"{name}.log"
         command = [sys.executable, f"{name}_server.py", str(self.port)]
         if core is not None:
             command = ["taskset", "-c", str(core), *command]
-        self.process = subprocess.Popen(
-            command, cwd=HERE / "servers", stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True
-        )
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=HERE / "servers", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
         self.wait_until_ready()
         self.tree = process_tree(self.process.pid)
 
@@ -79,8 +81,7 @@ class Server:
         raise PeerError(f"did not start: {self.last_words()}")
 
     def last_words(self) -> str:
-        self.log.seek(0)
-        lines = self.log.read().decode(errors="replace").strip().splitlines()
+        lines = self.log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it printed nothing"
 
     def get(self, method: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, str], bytes]:
@@ -93,10 +94,8 @@ class Server:
             connection.close()
 
     def signal(self, number: int) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
-        except ProcessLookupError:
-            pass
 
     def pause(self) -> None:
         self.signal(signal.SIGSTOP)

@@ -2,12 +2,12 @@
 
 import asyncio
 import sys
-from io import BytesIO
 
 from socketify import App, AppListenOptions
 
 BODY = b"x" * 65536
 app = App()
+waiting = set()
 
 
 def text(res, req):
@@ -33,18 +33,11 @@ def down(res, req):
     res.end(BODY)
 
 
-def up(res, req):
-    # What its get_data does, by hand: under load get_data lets go of the response too soon and the process aborts.
-    body = BytesIO()
-
-    def on_data(res, chunk, is_end):
-        if chunk is not None:
-            body.write(chunk)
-        if is_end:
-            res.end(str(len(body.getbuffer())))
-
-    res.on_aborted(lambda res: None)
-    res.on_data(on_data)
+async def up(res, req):
+    waiting.add(res)  # nothing else holds it: without this the garbage collector takes it and the process aborts
+    body = await res.get_data()
+    waiting.discard(res)
+    res.cork_end(str(len(body.getbuffer())))
 
 
 app.get("/", text)
