@@ -519,6 +519,8 @@ static int transfer_encoding(ck_head *head, const char *text, size_t length)
         trim(&coding, &coding_length);
         if (coding_length == 0 || ck_scan_token(coding, coding_length) < coding_length)
             return -400;
+        if (memchr(coding, '\'', coding_length)) /* a token, but meant as a quote: no coding has one */
+            return -400;
         if (!is_text(coding, coding_length, "chunked"))
             head->seen |= OTHER_CODING;
         else if (comma)
