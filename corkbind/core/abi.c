@@ -1,0 +1,47 @@
+/* The library's description of itself: what a binding compares its own copies with. */
+#include "corkbind.h"
+
+#define SIZE(type) {"sizeof " #type, (int64_t) sizeof(type)}
+#define OFFSET(type, member) {"offsetof " #type "." #member, (int64_t) offsetof(type, member)}
+#define VALUE(name) {#name, name}
+
+static const ck_abi_entry table[] = {
+    VALUE(CK_ABI_VERSION),
+    VALUE(CK_OK), VALUE(CK_EXPIRED), VALUE(CK_FINISHED), VALUE(CK_ABORTED), VALUE(CK_THREAD), VALUE(CK_NAME),
+    VALUE(CK_VALUE), VALUE(CK_STATUS), VALUE(CK_FRAMING), VALUE(CK_LENGTH), VALUE(CK_STARTED), VALUE(CK_NOMEM),
+    VALUE(CK_STATE), VALUE(CK_NOLOOP), VALUE(CK_CLOSE),
+    VALUE(CK_BODY_COLLECT), VALUE(CK_BODY_STREAM),
+    VALUE(CK_BODY_COMPLETE), VALUE(CK_BODY_INCOMPLETE), VALUE(CK_BODY_TOO_LARGE), VALUE(CK_BODY_MALFORMED),
+    VALUE(CK_ABORT_CLIENT), VALUE(CK_ABORT_TIMEOUT), VALUE(CK_ABORT_SERVER), VALUE(CK_ABORT_BODY),
+    VALUE(CK_FLUSH_UNCORK), VALUE(CK_FLUSH_FULL), VALUE(CK_FLUSH_SLOW), VALUE(CK_FLUSH_EXPLICIT),
+    VALUE(CK_FLUSH_ITERATION), VALUE(CK_FLUSH_CLOSE), VALUE(CK_FLUSH_EVICTED), VALUE(CK_FLUSH_VECTORED),
+    VALUE(CK_FLUSH_REASONS),
+    SIZE(ck_stats),
+    OFFSET(ck_stats, requests), OFFSET(ck_stats, responses), OFFSET(ck_stats, sends), OFFSET(ck_stats, bytes),
+    OFFSET(ck_stats, overflows), OFFSET(ck_stats, nested_corks), OFFSET(ck_stats, rollbacks),
+    OFFSET(ck_stats, uncorked_writes), OFFSET(ck_stats, refused), OFFSET(ck_stats, aborted),
+    OFFSET(ck_stats, timeouts), OFFSET(ck_stats, connections), OFFSET(ck_stats, open), OFFSET(ck_stats, flushes),
+    SIZE(ck_limits),
+    OFFSET(ck_limits, body), OFFSET(ck_limits, backlog), OFFSET(ck_limits, line), OFFSET(ck_limits, head),
+    OFFSET(ck_limits, field), OFFSET(ck_limits, fields), OFFSET(ck_limits, pipeline), OFFSET(ck_limits, window),
+    OFFSET(ck_limits, head_seconds), OFFSET(ck_limits, idle_seconds), OFFSET(ck_limits, body_seconds),
+    OFFSET(ck_limits, handler_seconds), OFFSET(ck_limits, rate), OFFSET(ck_limits, connections),
+    SIZE(ck_callbacks),
+    OFFSET(ck_callbacks, request), OFFSET(ck_callbacks, aborted), OFFSET(ck_callbacks, body),
+    OFFSET(ck_callbacks, data), OFFSET(ck_callbacks, writable), OFFSET(ck_callbacks, deferred),
+    SIZE(ck_python),
+    OFFSET(ck_python, bytes_new), OFFSET(ck_python, latin1), OFFSET(ck_python, utf8), OFFSET(ck_python, list_new),
+    OFFSET(ck_python, list_append), OFFSET(ck_python, tuple_pack), OFFSET(ck_python, incref),
+    OFFSET(ck_python, decref), OFFSET(ck_python, none),
+    {NULL, 0},
+};
+
+int ck_abi_version(void)
+{
+    return CK_ABI_VERSION;
+}
+
+const ck_abi_entry *ck_abi_table(void)
+{
+    return table;
+}

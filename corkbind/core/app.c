@@ -1,0 +1,263 @@
+/* Apps: routes, listeners, and the end of them. */
+#include <errno.h>
+#include <string.h>
+
+#include "http.h"
+#include "libusockets_ext.h"
+
+static ck_app *app_of(uint32_t handle, int *error)
+{
+    return ck_loop_object(handle, CK_KIND_APP, error);
+}
+
+static void app_free(ck_app *app)
+{
+    ck_loop *loop = app->loop;
+    if (app->context) {
+        us_socket_context_free(0, app->context);
+    }
+    if (app->router) {
+        ck_router_free(app->router);
+    }
+    for (int i = 0; i < app->route_count; i++) {
+        ck_free(loop, app->routes[i].fixed);
+    }
+    ck_free(loop, app->routes);
+    ck_handle_drop(&loop->handles, app->handle);
+    ck_free(loop, app);
+}
+
+uint32_t ck_app_create(const ck_limits *limits)
+{
+    ck_loop *loop = ck_loop_current();
+    ck_app *app = loop ? ck_alloc(loop, sizeof(*app)) : NULL;
+    if (!app) {
+        return 0;
+    }
+    memset(app, 0, sizeof(*app));
+    app->loop = loop;
+    app->limits = *limits;
+    struct us_socket_context_options_t options;
+    memset(&options, 0, sizeof(options));
+    app->context = us_create_socket_context(0, loop->us, sizeof(ck_app *), options);
+    app->router = ck_router_create(loop->sys);
+    app->handle = ck_handle_new(&loop->handles, CK_KIND_APP, app);
+    if (!app->context || !app->router || !app->handle) {
+        app_free(app);
+        return 0;
+    }
+    *(ck_app **) us_socket_context_ext(0, app->context) = app;
+    ck_connection_callbacks(app->context);
+    return app->handle;
+}
+
+int ck_app_abort(uint32_t handle)
+{
+    int error;
+    ck_app *app = app_of(handle, &error);
+    while (app && app->first) {
+        ck_connection_close(app->first, CK_ABORT_SERVER);
+    }
+    return error;
+}
+
+static void close_listener(ck_listener *listener)
+{
+    ck_listener **link = &listener->app->listeners;
+    while (*link != listener) {
+        link = &(*link)->next;
+    }
+    *link = listener->next;
+    us_listen_socket_close(0, listener->socket);
+    ck_handle_drop(&listener->app->loop->handles, listener->handle);
+    ck_free(listener->app->loop, listener);
+}
+
+int ck_app_destroy(uint32_t handle)
+{
+    int error;
+    ck_app *app = app_of(handle, &error);
+    if (!app) {
+        return error;
+    }
+    while (app->listeners) {
+        close_listener(app->listeners);
+    }
+    (void) ck_app_abort(handle);
+    app_free(app);
+    return CK_OK;
+}
+
+int ck_app_drain(uint32_t handle)
+{
+    int error;
+    ck_app *app = app_of(handle, &error);
+    if (!app) {
+        return error;
+    }
+    app->draining = true;
+    while (app->listeners) {
+        close_listener(app->listeners);
+    }
+    ck_connection *connection = app->first;
+    while (connection) {
+        ck_connection *next = connection->next;
+        (void) ck_connection_close_idle(connection);
+        connection = next;
+    }
+    return CK_OK;
+}
+
+int ck_app_stats(uint32_t handle, ck_stats *stats)
+{
+    int error;
+    const ck_app *app = app_of(handle, &error);
+    if (app) {
+        *stats = app->stats;
+    }
+    return error;
+}
+
+/* ---- Routes ---- */
+
+int ck_method_id(const char *name, size_t length)
+{
+    static const char *const names[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"};
+    if (length == 1 && name[0] == '*') {
+        return CK_METHOD_ANY;
+    }
+    for (int i = 0; i < CK_METHOD_OTHER; i++) {
+        if (strlen(names[i]) == length && memcmp(names[i], name, length) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static int add_route(ck_app *app, int method, const char *pattern, size_t length, ck_route route)
+{
+    if (app->route_count == app->route_capacity) {
+        int capacity = app->route_capacity ? app->route_capacity * 2 : 16;
+        ck_route *routes = ck_resize(app->loop, app->routes, (size_t) capacity * sizeof(*routes));
+        if (!routes) {
+            return -ENOMEM;
+        }
+        app->routes = routes;
+        app->route_capacity = capacity;
+    }
+    int error = ck_router_add(app->router, method, pattern, length, app->route_count);
+    if (error == 0) {
+        app->routes[app->route_count++] = route;
+    }
+    return error;
+}
+
+int ck_app_route(uint32_t handle, int method, const char *pattern, size_t length, int route, int64_t body_limit)
+{
+    int error;
+    ck_app *app = app_of(handle, &error);
+    if (!app) {
+        return error;
+    }
+    return add_route(app, method, pattern, length, (ck_route) {.number = route, .body_limit = body_limit});
+}
+
+int ck_app_fixed(uint32_t handle, int method, const char *pattern, size_t length,
+    int status, const char *head, size_t head_length, const char *body, size_t body_length)
+{
+    int error;
+    ck_app *app = app_of(handle, &error);
+    if (!app) {
+        return error;
+    }
+    if (status < 200 || status > 599) {
+        return CK_STATUS;
+    }
+    if ((status == 204 || status == 205 || status == 304) && body_length) {
+        return CK_STATE;
+    }
+    error = ck_fields_check(head, head_length);
+    if (error != CK_OK) {
+        return error;
+    }
+    if (head_length > CK_CORK_CAPACITY / 2 || body_length > SIZE_MAX / 2) {
+        return CK_LENGTH;
+    }
+    ck_fixed *fixed = ck_alloc(app->loop, sizeof(*fixed) + head_length + body_length);
+    if (!fixed) {
+        return -ENOMEM;
+    }
+    fixed->status = status;
+    fixed->head_length = head_length;
+    fixed->body_length = body_length;
+    memcpy(fixed->data, head, head_length);
+    memcpy(fixed->data + head_length, body, body_length);
+    error = add_route(app, method, pattern, length, (ck_route) {.body_limit = -1, .fixed = fixed});
+    if (error != 0) {
+        ck_free(app->loop, fixed);
+    }
+    return error;
+}
+
+/* ---- Listeners ---- */
+
+static uint32_t listening(ck_app *app, struct us_listen_socket_t *socket, int *error)
+{
+    if (!socket) {
+        *error = errno ? errno : EINVAL;
+        return 0;
+    }
+    ck_listener *listener = ck_alloc(app->loop, sizeof(*listener));
+    uint32_t handle = listener ? ck_handle_new(&app->loop->handles, CK_KIND_LISTENER, listener) : 0;
+    if (!handle) {
+        ck_free(app->loop, listener);
+        us_listen_socket_close(0, socket);
+        *error = ENOMEM;
+        return 0;
+    }
+    *listener = (ck_listener) {.next = app->listeners, .app = app, .socket = socket, .handle = handle};
+    app->listeners = listener;
+    *error = 0;
+    return handle;
+}
+
+uint32_t ck_app_listen(uint32_t handle, const char *host, int port, int options, int *error)
+{
+    int result;
+    ck_app *app = app_of(handle, &result);
+    if (!app) {
+        *error = EINVAL;
+        return 0;
+    }
+    errno = 0;
+    return listening(app, us_socket_context_listen(0, app->context, host, port, options, (int) sizeof(ck_connection)), error);
+}
+
+uint32_t ck_app_listen_unix(uint32_t handle, const char *path, int options, int *error)
+{
+    int result;
+    ck_app *app = app_of(handle, &result);
+    if (!app) {
+        *error = EINVAL;
+        return 0;
+    }
+    errno = 0;
+    return listening(app, us_socket_context_listen_unix(0, app->context, path, options, (int) sizeof(ck_connection)), error);
+}
+
+int ck_listener_port(uint32_t handle)
+{
+    int error;
+    const ck_listener *listener = ck_loop_object(handle, CK_KIND_LISTENER, &error);
+    return listener ? us_socket_local_port(0, (struct us_socket_t *) listener->socket) : error;
+}
+
+int ck_listener_close(uint32_t handle)
+{
+    int error;
+    ck_listener *listener = ck_loop_object(handle, CK_KIND_LISTENER, &error);
+    if (listener) {
+        close_listener(listener);
+    }
+    return error;
+}

@@ -1,0 +1,433 @@
+/* The cork engine.
+ *
+ * Theory of operation. A stream is corked while at least one cork is open on it
+ * (depth > 0). Its writes then go into a buffer of 16 KiB that it takes from the
+ * loop's pool at the first byte, so an empty cork costs nothing and memory
+ * follows the streams that write, not the connections there are. Each stream has
+ * a buffer of its own: corking one while another is corked needs nothing from it,
+ * and uncorking restores nothing but the answer to "which one is corked" (the
+ * stack).
+ *
+ * A write with no cork open packs as well. Such a stream is on the held list like
+ * the others, and the step that follows flushes it; whoever drives the loop is
+ * told that a step is needed.
+ *
+ * Order of a write: buffer, else the kernel, else the backlog. While there is a
+ * backlog nothing overtakes it: flushes append to it.
+ *
+ * `flushes` counts the times bytes have left the buffer. A response remembers
+ * the count it began at: as long as it has not changed, all of it is still
+ * here and can be dropped. */
+#include "cork.h"
+
+#include <limits.h>
+#include <string.h>
+
+#include "loop.h"
+
+enum { POOL_MAX = 64, BACKLOG_FIRST = 16384 };
+
+/* ---- Buffers and the list of those who hold one ---- */
+
+static void held_append(ck_corks *corks, ck_stream *stream)
+{
+    stream->held_previous = corks->held_last;
+    stream->held_next = NULL;
+    if (corks->held_last) {
+        corks->held_last->held_next = stream;
+    } else {
+        corks->held_first = stream;
+    }
+    corks->held_last = stream;
+    corks->held++;
+}
+
+static void held_remove(ck_corks *corks, ck_stream *stream)
+{
+    if (stream->held_previous) {
+        stream->held_previous->held_next = stream->held_next;
+    } else {
+        corks->held_first = stream->held_next;
+    }
+    if (stream->held_next) {
+        stream->held_next->held_previous = stream->held_previous;
+    } else {
+        corks->held_last = stream->held_previous;
+    }
+    corks->held--;
+}
+
+static void give_back(ck_stream *stream)
+{
+    ck_corks *corks = &stream->loop->corks;
+    ck_cork_buffer *buffer = stream->cork;
+    if (!buffer) {
+        return;
+    }
+    held_remove(corks, stream);
+    stream->cork = NULL;
+    if (corks->pooled < POOL_MAX) {
+        buffer->next = corks->pool;
+        corks->pool = buffer;
+        corks->pooled++;
+    } else {
+        ck_free(stream->loop, buffer);
+    }
+}
+
+static ck_cork_buffer *take(ck_stream *stream)
+{
+    ck_corks *corks = &stream->loop->corks;
+    if (corks->held >= CK_CORKS_HELD_MAX) {
+        ck_stream *oldest = corks->held_first;
+        ck_stream_flush(oldest, CK_FLUSH_EVICTED);
+        give_back(oldest);
+    }
+    ck_cork_buffer *buffer = corks->pool;
+    if (buffer) {
+        corks->pool = buffer->next;
+        corks->pooled--;
+    } else {
+        buffer = ck_alloc(stream->loop, sizeof(*buffer));
+        if (!buffer) {
+            return NULL;
+        }
+    }
+    buffer->used = 0;
+    stream->cork = buffer;
+    held_append(corks, stream);
+    if (stream->depth == 0) {
+        stream->stats->uncorked_writes++;
+        ck_loop_need_step(stream->loop);
+    }
+    return buffer;
+}
+
+void ck_corks_free(struct ck_loop *loop)
+{
+    ck_corks *corks = &loop->corks;
+    while (corks->pool) {
+        ck_cork_buffer *buffer = corks->pool;
+        corks->pool = buffer->next;
+        ck_free(loop, buffer);
+    }
+    ck_free(loop, corks->stack);
+    memset(corks, 0, sizeof(*corks));
+}
+
+/* ---- The backlog ---- */
+
+static ck_backlog *backlog_with_room(ck_stream *stream, size_t more)
+{
+    ck_backlog *backlog = stream->backlog;
+    size_t length = backlog ? backlog->length : 0;
+    if (more > SIZE_MAX / 4 - length) {
+        return NULL;
+    }
+    if (backlog && backlog->offset + length + more <= backlog->capacity) {
+        return backlog;
+    }
+    if (backlog && length + more <= backlog->capacity) {
+        memmove(backlog->data, backlog->data + backlog->offset, length);
+        backlog->offset = 0;
+        return backlog;
+    }
+    size_t capacity = length + more + (length + more) / 2;
+    capacity = capacity < BACKLOG_FIRST ? BACKLOG_FIRST : capacity;
+    ck_backlog *larger = ck_alloc(stream->loop, sizeof(*larger) + capacity);
+    if (!larger) {
+        return NULL;
+    }
+    larger->offset = 0;
+    larger->length = length;
+    larger->capacity = capacity;
+    if (backlog) {
+        memcpy(larger->data, backlog->data + backlog->offset, length);
+        ck_free(stream->loop, backlog);
+    }
+    stream->backlog = larger;
+    return larger;
+}
+
+/* A stream whose bytes cannot be kept has a hole in it: it is as good as broken. */
+static int backlog_append(ck_stream *stream, const char *data, size_t length)
+{
+    if (length == 0) {
+        return 0;
+    }
+    ck_backlog *backlog = backlog_with_room(stream, length);
+    if (!backlog) {
+        stream->broken = true;
+        return CK_NOMEM;
+    }
+    memcpy(backlog->data + backlog->offset + backlog->length, data, length);
+    backlog->length += length;
+    return 0;
+}
+
+static void backlog_drop(ck_stream *stream)
+{
+    ck_free(stream->loop, stream->backlog);
+    stream->backlog = NULL;
+}
+
+/* ---- Sending ---- */
+
+static int as_int(size_t length)
+{
+    return length > INT_MAX ? INT_MAX : (int) length;
+}
+
+/* Sends one or two parts in one system call. Returns the bytes taken. */
+static size_t send_parts(ck_stream *stream, const char *first, size_t first_length, const char *second, size_t second_length)
+{
+    int taken;
+    if (first_length == 0) {
+        taken = us_socket_write(0, stream->socket, second, as_int(second_length), 0);
+    } else if (second_length == 0) {
+        taken = us_socket_write(0, stream->socket, first, as_int(first_length), 0);
+    } else {
+        taken = us_socket_write2(0, stream->socket, first, as_int(first_length), second, as_int(second_length));
+    }
+    stream->stats->sends++;
+    stream->stats->bytes += (uint64_t) taken;
+    size_t total = first_length + second_length;
+    if ((size_t) taken < total && us_socket_last_error(stream->socket)) {
+        stream->broken = true;
+        backlog_drop(stream);
+    }
+    return (size_t) taken;
+}
+
+/* Sends the packed bytes and then `data`, keeping what the kernel does not take
+ * of the former, and of the latter when `keep`. Returns bytes of `data` taken or kept. */
+static int64_t send_packed_and(ck_stream *stream, const char *data, size_t length, bool keep)
+{
+    size_t packed = ck_stream_packed(stream);
+    const char *packed_data = packed ? stream->cork->data : NULL;
+    if (packed) {
+        stream->cork->used = 0; /* the bytes stay in place until the next write */
+    }
+    stream->flushes++;
+    if (stream->broken || !stream->socket) {
+        return CK_ABORTED;
+    }
+    size_t taken = stream->backlog ? 0 : send_parts(stream, packed_data, packed, data, length);
+    if (stream->broken) {
+        return CK_ABORTED;
+    }
+    if (taken < packed) {
+        if (backlog_append(stream, packed_data + taken, packed - taken) != 0) {
+            return CK_NOMEM;
+        }
+        taken = packed;
+    }
+    taken -= packed;
+    if (keep && taken < length) {
+        if (backlog_append(stream, data + taken, length - taken) != 0) {
+            return CK_NOMEM;
+        }
+        taken = length;
+    }
+    return (int64_t) taken;
+}
+
+void ck_stream_flush(ck_stream *stream, enum ck_flush_reason reason)
+{
+    if (ck_stream_packed(stream)) {
+        stream->stats->flushes[reason]++;
+        (void) send_packed_and(stream, NULL, 0, true);
+    }
+}
+
+void ck_corks_flush_all(struct ck_loop *loop, enum ck_flush_reason reason)
+{
+    while (loop->corks.held_first) {
+        ck_stream *stream = loop->corks.held_first;
+        ck_stream_flush(stream, reason);
+        give_back(stream);
+        ck_stream_sent(stream);
+    }
+}
+
+bool ck_stream_drain(ck_stream *stream)
+{
+    ck_backlog *backlog = stream->backlog;
+    if (!backlog || stream->broken) {
+        return !backlog;
+    }
+    size_t taken = send_parts(stream, backlog->data + backlog->offset, backlog->length, NULL, 0);
+    if (stream->broken) {
+        return false; /* the backlog is gone already */
+    }
+    backlog->offset += taken;
+    backlog->length -= taken;
+    if (backlog->length == 0) {
+        backlog_drop(stream);
+    }
+    return !stream->backlog;
+}
+
+/* ---- Writing ---- */
+
+char *ck_stream_reserve(ck_stream *stream, size_t length)
+{
+    if (stream->broken || !stream->socket || length > CK_CORK_CAPACITY) {
+        return NULL;
+    }
+    ck_cork_buffer *buffer = stream->cork ? stream->cork : take(stream);
+    if (!buffer) {
+        return NULL;
+    }
+    if (CK_CORK_CAPACITY - buffer->used < length) {
+        stream->stats->overflows++;
+        ck_stream_flush(stream, CK_FLUSH_FULL);
+        if (stream->broken) {
+            return NULL;
+        }
+    }
+    return buffer->data + buffer->used;
+}
+
+void ck_stream_commit(ck_stream *stream, size_t length)
+{
+    stream->cork->used += (uint32_t) length;
+}
+
+/* Fills the buffer to the brim before it goes, so that every send but the last
+ * is a full one. */
+static int pack_over_full(ck_stream *stream, const char *data, size_t length)
+{
+    size_t room = CK_CORK_CAPACITY - stream->cork->used;
+    memcpy(stream->cork->data + stream->cork->used, data, room);
+    stream->cork->used = CK_CORK_CAPACITY;
+    stream->stats->overflows++;
+    ck_stream_flush(stream, CK_FLUSH_FULL);
+    if (stream->broken) {
+        return CK_ABORTED;
+    }
+    memcpy(stream->cork->data, data + room, length - room);
+    stream->cork->used = (uint32_t) (length - room);
+    return 0;
+}
+
+int ck_stream_write(ck_stream *stream, const char *data, size_t length)
+{
+    if (length == 0) {
+        return 0;
+    }
+    if (stream->broken || !stream->socket) {
+        return CK_ABORTED;
+    }
+    if (length >= CK_CORK_CAPACITY) {
+        stream->stats->flushes[CK_FLUSH_VECTORED]++;
+        int64_t taken = send_packed_and(stream, data, length, true);
+        return taken < 0 ? (int) taken : 0;
+    }
+    if (!stream->cork && !take(stream)) {
+        return CK_NOMEM;
+    }
+    if (CK_CORK_CAPACITY - stream->cork->used < length) {
+        return pack_over_full(stream, data, length);
+    }
+    memcpy(stream->cork->data + stream->cork->used, data, length);
+    stream->cork->used += (uint32_t) length;
+    return 0;
+}
+
+int64_t ck_stream_try_write(ck_stream *stream, const char *data, size_t length)
+{
+    if (stream->broken || !stream->socket) {
+        return CK_ABORTED;
+    }
+    if (length <= CK_CORK_CAPACITY - ck_stream_packed(stream) && !stream->backlog) {
+        int result = ck_stream_write(stream, data, length);
+        return result < 0 ? result : (int64_t) length;
+    }
+    stream->stats->flushes[CK_FLUSH_VECTORED]++;
+    return send_packed_and(stream, data, length, false);
+}
+
+size_t ck_stream_packed(const ck_stream *stream)
+{
+    return stream->cork ? stream->cork->used : 0;
+}
+
+size_t ck_stream_buffered(const ck_stream *stream)
+{
+    return ck_stream_packed(stream) + (stream->backlog ? stream->backlog->length : 0);
+}
+
+void ck_stream_truncate(ck_stream *stream, size_t mark)
+{
+    if (stream->cork && stream->cork->used > mark) {
+        stream->cork->used = (uint32_t) mark;
+    }
+}
+
+/* ---- Corks ---- */
+
+int ck_stream_cork(ck_stream *stream)
+{
+    ck_corks *corks = &stream->loop->corks;
+    if (corks->stack_depth == corks->stack_capacity) {
+        unsigned capacity = corks->stack_capacity ? corks->stack_capacity * 2 : 16;
+        ck_stream **stack = ck_resize(stream->loop, corks->stack, capacity * sizeof(*stack));
+        if (!stack) {
+            return CK_NOMEM;
+        }
+        corks->stack = stack;
+        corks->stack_capacity = capacity;
+    }
+    if (stream->depth == UINT16_MAX) {
+        return CK_NOMEM;
+    }
+    if (corks->stack_depth && stream->depth == 0) {
+        stream->stats->nested_corks++;
+    }
+    corks->stack[corks->stack_depth++] = stream;
+    stream->depth++;
+    return 0;
+}
+
+/* Takes the innermost entry of the stream off the stack; it is the last one
+ * unless corks were closed out of order. */
+static bool unstack(ck_corks *corks, const ck_stream *stream)
+{
+    for (unsigned i = corks->stack_depth; i > 0; i--) {
+        if (corks->stack[i - 1] == stream) {
+            memmove(&corks->stack[i - 1], &corks->stack[i], (corks->stack_depth - i) * sizeof(*corks->stack));
+            corks->stack_depth--;
+            return true;
+        }
+    }
+    return false;
+}
+
+int ck_stream_uncork(ck_stream *stream)
+{
+    if (stream->depth == 0 || !unstack(&stream->loop->corks, stream)) {
+        return 0;
+    }
+    if (--stream->depth == 0) {
+        if (stream->cork) {
+            ck_stream_flush(stream, CK_FLUSH_UNCORK);
+            give_back(stream);
+        }
+        ck_stream_sent(stream);
+        return 0;
+    }
+    return stream->depth;
+}
+
+void ck_stream_detach(ck_stream *stream)
+{
+    give_back(stream);
+    while (unstack(&stream->loop->corks, stream)) {
+        continue;
+    }
+    stream->depth = 0;
+    backlog_drop(stream);
+    stream->socket = NULL;
+    stream->broken = true;
+}

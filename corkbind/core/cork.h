@@ -1,0 +1,99 @@
+/* Corking: packing the writes of one socket into one send. */
+#ifndef CK_CORK_H
+#define CK_CORK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "corkbind.h"
+
+struct us_socket_t;
+struct ck_loop;
+
+enum {
+    CK_CORK_CAPACITY = 16384, /* one full TLS record */
+    CK_CORKS_HELD_MAX = 64,   /* past these the oldest is flushed */
+};
+
+typedef struct ck_cork_buffer {
+    struct ck_cork_buffer *next; /* in the pool */
+    uint32_t used;
+    char data[CK_CORK_CAPACITY];
+} ck_cork_buffer;
+
+/* Bytes that the kernel did not take. */
+typedef struct ck_backlog {
+    size_t offset;
+    size_t length; /* from offset on */
+    size_t capacity;
+    char data[];
+} ck_backlog;
+
+/* The writing side of a socket; a connection begins as one. */
+typedef struct ck_stream {
+    struct us_socket_t *socket; /* NULL once closed */
+    struct ck_loop *loop;
+    ck_stats *stats;            /* of its app */
+    ck_cork_buffer *cork;       /* NULL while nothing is packed */
+    ck_backlog *backlog;        /* NULL while the kernel takes everything */
+    struct ck_stream *held_previous;
+    struct ck_stream *held_next;
+    uint32_t flushes;           /* times that packed bytes have left */
+    uint16_t depth;             /* corks open */
+    bool broken;                /* a send failed for good: nothing can leave any more */
+} ck_stream;
+
+/* What the streams of a loop share. */
+typedef struct ck_corks {
+    ck_cork_buffer *pool;
+    unsigned pooled;
+    ck_stream *held_first;      /* streams with a buffer, in the order of their first write */
+    ck_stream *held_last;
+    unsigned held;
+    ck_stream **stack;          /* corked streams, innermost last */
+    unsigned stack_depth;
+    unsigned stack_capacity;
+} ck_corks;
+
+void ck_corks_free(struct ck_loop *loop);
+
+/* Opens a cork; corks nest. Returns 0 or CK_NOMEM. */
+int ck_stream_cork(ck_stream *stream);
+/* Closes one; the outermost sends. Returns the number left open. */
+int ck_stream_uncork(ck_stream *stream);
+/* Sends what is packed. Does not change the number of open corks. */
+void ck_stream_flush(ck_stream *stream, enum ck_flush_reason reason);
+/* Flushes every stream that holds packed bytes, in the order of first write. */
+void ck_corks_flush_all(struct ck_loop *loop, enum ck_flush_reason reason);
+
+/* Returns room for `length` (at most CK_CORK_CAPACITY) bytes in a row, to be
+ * packed by ck_stream_commit; NULL when memory is out or the stream is broken. */
+char *ck_stream_reserve(ck_stream *stream, size_t length);
+void ck_stream_commit(ck_stream *stream, size_t length);
+
+/* Packs or sends. What is too big to pack leaves with what is packed in one
+ * vectored send; what the kernel does not take waits in the backlog.
+ * Returns 0, CK_ABORTED on a broken stream, CK_NOMEM. */
+int ck_stream_write(ck_stream *stream, const char *data, size_t length);
+/* Like write, but bytes of `data` that the kernel does not take are not kept.
+ * Returns the number taken, or a negative result. */
+int64_t ck_stream_try_write(ck_stream *stream, const char *data, size_t length);
+/* Sends from the backlog. Returns true when nothing is left. */
+bool ck_stream_drain(ck_stream *stream);
+
+/* Returns the number of packed bytes / of packed and waiting bytes. */
+size_t ck_stream_packed(const ck_stream *stream);
+size_t ck_stream_buffered(const ck_stream *stream);
+/* Drops packed bytes from `mark` on. */
+void ck_stream_truncate(ck_stream *stream, size_t mark);
+
+/* Called by the engine after an outermost uncork or a flush at the end of the
+ * iteration; implemented by the connection, which may be waiting for this. May
+ * close the socket. */
+void ck_stream_sent(ck_stream *stream);
+
+/* The socket is closed: lets go of everything. */
+void ck_stream_detach(ck_stream *stream);
+
+#endif

@@ -1,0 +1,221 @@
+/* What an HTTP app is made of: the app, its connections, and their exchanges. */
+#ifndef CK_HTTP_H
+#define CK_HTTP_H
+
+#include <stdbool.h>
+
+#include "cork.h"
+#include "corkbind.h"
+#include "http_parser.h"
+#include "loop.h"
+#include "router.h"
+
+struct us_listen_socket_t;
+struct us_socket_context_t;
+
+/* A whole answer but for its Date, made once. */
+typedef struct ck_fixed {
+    int status;
+    size_t head_length; /* field lines of the user's */
+    size_t body_length;
+    char data[];        /* fields, then body */
+} ck_fixed;
+
+typedef struct ck_route {
+    int number;         /* what the request callback is given */
+    int64_t body_limit; /* -1: the app's */
+    ck_fixed *fixed;    /* not NULL: answered here */
+} ck_route;
+
+typedef struct ck_listener {
+    struct ck_listener *next;
+    struct ck_app *app;
+    struct us_listen_socket_t *socket;
+    uint32_t handle;
+} ck_listener;
+
+typedef struct ck_app {
+    ck_loop *loop;
+    struct us_socket_context_t *context;
+    ck_router *router;
+    ck_route *routes;
+    int route_count;
+    int route_capacity;
+    ck_listener *listeners;
+    struct ck_connection *first; /* all open connections */
+    uint32_t handle;
+    bool draining;
+    ck_limits limits;
+    ck_stats stats;
+} ck_app;
+
+/* How the rest of a request's body is framed. */
+enum ck_body_framing { CK_FRAMED_NOT, CK_FRAMED_LENGTH, CK_FRAMED_CHUNKED };
+
+/* Where a connection is in its cycle. */
+enum ck_connection_phase {
+    CK_PHASE_HEAD,   /* waiting for a request, or inside its head */
+    CK_PHASE_BODY,   /* a body is on its way: to the exchange, or to nobody when that is over */
+    CK_PHASE_WAIT,   /* the request is in, its response is not finished */
+    CK_PHASE_LINGER, /* nothing more is served; reads and drops until the client closes */
+};
+
+/* What the socket's timeout means when it fires. */
+enum ck_timer { CK_TIMER_NONE, CK_TIMER_IDLE, CK_TIMER_HEAD, CK_TIMER_BODY, CK_TIMER_HANDLER, CK_TIMER_SEND, CK_TIMER_LINGER };
+
+typedef struct ck_input {
+    size_t length;
+    size_t capacity;
+    char data[];
+} ck_input;
+
+/* Received bytes that are being gone through. */
+typedef struct ck_cursor {
+    char *data;
+    size_t length;
+} ck_cursor;
+
+typedef struct ck_connection {
+    ck_stream stream;            /* must be first: the engine hands streams back */
+    ck_app *app;
+    struct ck_connection *previous;
+    struct ck_connection *next;
+    struct ck_connection *resume_next;
+    struct ck_exchange *exchange; /* the one being read or answered */
+    struct ck_exchange *attached; /* all that still point here */
+    ck_input *input;              /* bytes behind the current request, or an incomplete head */
+    ck_cursor *cursor;            /* while input is being gone through */
+    uint64_t body_left;
+    uint64_t progress;            /* bytes of a body or of a backlog that have moved since the timer was set */
+    uint32_t last;                /* handle of the exchange that ended last, as long as it may be rolled back */
+    uint32_t lingered;            /* bytes dropped after the end */
+    uint8_t phase;
+    uint8_t timer;
+    uint8_t body_framing;
+    bool keep_alive;
+    bool continue_due;            /* the client waits for 100 Continue */
+    bool user_paused;
+    bool reading;                 /* the socket is polled for reading */
+    bool peer_ended;
+    bool shutdown_due;            /* half-close as soon as everything has left */
+    bool resuming;                /* on the loop's resume list */
+    bool closed;
+    uint8_t reason;               /* enum ck_abort_reason, for on_close */
+    int16_t refusal;              /* status to refuse with, found while a callback was running */
+    ck_chunked chunked;
+} ck_connection;
+
+enum ck_response_phase { CK_RESPONSE_IDLE, CK_RESPONSE_HEAD, CK_RESPONSE_BODY, CK_RESPONSE_FINISHED, CK_RESPONSE_ABORTED };
+
+enum ck_response_framing { CK_BODY_BY_LENGTH, CK_BODY_BY_CHUNKS, CK_BODY_BY_CLOSE };
+
+enum ck_body_state { CK_BODY_PENDING, CK_BODY_DONE, CK_BODY_FAILED };
+
+typedef struct ck_exchange {
+    struct ck_exchange *next;       /* spare list, or the connection's list of attached ones */
+    ck_loop *loop;
+    ck_connection *connection;      /* NULL once the client is gone */
+    uint32_t handle;                /* 0 until the head is complete */
+
+    bool kept;
+    bool in_callback;
+    bool yield;
+    bool head_owned;
+
+    /* request */
+    char *data;                     /* the head: in the receive buffer, or a copy when head_owned */
+    uint8_t body_mode;              /* 0 or enum ck_body_mode */
+    uint8_t body_state;
+    uint8_t body_error;             /* enum ck_body_event */
+    bool asking;                    /* inside ck_body_ask: its result tells, no callback */
+    uint64_t body_limit;
+    uint64_t body_received;
+    char *body;
+    size_t body_length;
+    size_t body_capacity;
+    char *trailers;
+    size_t trailers_length;
+    size_t trailers_capacity;
+
+    /* response */
+    uint8_t phase;
+    uint8_t framing;
+    bool close;
+    bool status_given;
+    bool has_date;
+    bool has_type;
+    bool has_length;
+    bool want_writable;
+    bool want_empty;                /* a stream of no body: its one empty part is due */
+    uint16_t status;
+    uint32_t mark;                  /* where the response begins in the cork buffer */
+    uint32_t status_length;         /* of its status line */
+    uint32_t flushes_before;        /* of the stream, when it began */
+    uint32_t flushes_after;
+    uint64_t declared;              /* Content-Length of the application's */
+    uint64_t written;
+
+    ck_head head;                   /* from here on nothing is cleared between uses */
+    ck_match match;
+} ck_exchange;
+
+/* ---- connection (http_connection.c) ---- */
+
+void ck_connection_callbacks(struct us_socket_context_t *context);
+/* Goes on with the input that is there. */
+void ck_connection_resume(ck_connection *connection);
+/* Closes now; what is packed is flushed first, unless the stream is broken. */
+void ck_connection_close(ck_connection *connection, enum ck_abort_reason reason);
+/* The response has ended: makes the connection ready for what comes next. */
+void ck_connection_finished(ck_connection *connection, ck_exchange *exchange);
+/* Takes that back, for a rollback. */
+void ck_connection_unfinish(ck_connection *connection, ck_exchange *exchange);
+void ck_connection_timer(ck_connection *connection, enum ck_timer timer);
+/* Polls for reading or not, by what is held and who paused. */
+void ck_connection_update_reading(ck_connection *connection);
+/* Closes if idle; for draining. Returns true when it did. */
+bool ck_connection_close_idle(ck_connection *connection);
+
+/* ---- exchange (exchange.c) ---- */
+
+ck_exchange *ck_exchange_new(ck_connection *connection);
+/* Gives it its handle. Returns 0 or CK_NOMEM. */
+int ck_exchange_register(ck_exchange *exchange);
+void ck_exchange_free(ck_exchange *exchange);
+/* The connection is gone: detaches, and tells whoever kept the exchange. */
+void ck_exchange_abort(ck_exchange *exchange, enum ck_abort_reason reason);
+/* Returns the exchange of a handle, or NULL with *error set. */
+ck_exchange *ck_exchange_of(uint32_t handle, int *error);
+/* Returns it while its response can be written. */
+ck_exchange *ck_exchange_writable(uint32_t handle, int *error);
+
+/* ---- request body (body.c) ---- */
+
+void ck_body_begin(ck_connection *connection, ck_exchange *exchange);
+/* Takes body bytes from the cursor. Returns 0, or minus a status to refuse with. */
+int ck_body_take(ck_connection *connection, ck_cursor *cursor);
+/* The body will never be complete: tells whoever asked. */
+void ck_body_fail(ck_connection *connection, enum ck_body_event event);
+bool ck_body_done(const ck_connection *connection);
+
+/* ---- response (response.c) ---- */
+
+int ck_response_end(ck_exchange *exchange, const char *data, size_t length, int flags);
+/* Answers with a status and its phrase as the body, from the core. `extra` is
+ * field lines or "". */
+void ck_response_simple(ck_exchange *exchange, int status, const char *extra, bool close);
+/* The callback returned without answering and without keeping the exchange. */
+void ck_response_unanswered(ck_exchange *exchange);
+/* Writes an Allow field line for a set of methods to `out` (128 bytes). */
+void ck_allow_field(char *out, uint32_t methods);
+void ck_response_fixed(ck_exchange *exchange, const ck_fixed *fixed);
+/* Packs one chunk of a chunked body. Returns 0 or a ck_result. */
+int ck_response_chunk(ck_exchange *exchange, const char *data, size_t length);
+/* Drops the response while it is wholly packed. */
+bool ck_response_rollback(ck_exchange *exchange);
+/* Checks field lines "Name: value\r\n". Returns 0 or a ck_result. */
+int ck_fields_check(const char *data, size_t length);
+/* Packs an answer to a request that could not be read. Returns 0 or a ck_result. */
+int ck_refusal_write(ck_stream *stream, int status);
+
+#endif

@@ -1,0 +1,55 @@
+/* The loop of a thread: what its apps share. */
+#ifndef CK_LOOP_H
+#define CK_LOOP_H
+
+#include <stdbool.h>
+
+#include "corkbind.h"
+#include "cork.h"
+#include "handle.h"
+#include "libusockets_ext.h"
+
+struct ck_connection;
+struct ck_exchange;
+
+enum { CK_DATE_LENGTH = 37 }; /* "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n" */
+
+typedef struct ck_loop {
+    struct us_loop_t *us;
+    struct us_sys_t *sys;
+    ck_handles handles;
+    ck_callbacks callbacks;
+    ck_corks corks;
+    struct ck_exchange *spare_exchanges;
+    unsigned spare_count;
+    struct ck_connection *resume_first; /* connections with input to go on with; see ck_loop_resume_later */
+    struct ck_connection *resume_last;
+    int64_t date_second;
+    uint32_t token;                     /* for ck_loop_wake */
+    int users;
+    bool stepping;
+    bool deferred;                      /* the deferred callback has been called since the last step */
+    char date[CK_DATE_LENGTH + 1];
+} ck_loop;
+
+/* Returns the calling thread's loop, or NULL. */
+ck_loop *ck_loop_current(void);
+
+/* Returns the object of a handle, or NULL with *error = CK_EXPIRED or CK_THREAD. */
+void *ck_loop_object(uint32_t handle, enum ck_kind kind, int *error);
+
+/* Sees to it that a step comes, also when no event does. */
+void ck_loop_need_step(ck_loop *loop);
+
+/* Goes on with the connection's input at the next step. */
+void ck_loop_resume_later(ck_loop *loop, struct ck_connection *connection);
+void ck_loop_resume_cancel(ck_loop *loop, struct ck_connection *connection);
+
+/* Returns the current Date field line, CK_DATE_LENGTH bytes. */
+const char *ck_loop_date(ck_loop *loop);
+
+void *ck_alloc(ck_loop *loop, size_t size);
+void *ck_resize(ck_loop *loop, void *memory, size_t size);
+void ck_free(ck_loop *loop, void *memory);
+
+#endif

@@ -1,0 +1,305 @@
+/* Reading a request: what the application sees of the head, as Python objects or
+ * as borrowed bytes. */
+#include <string.h>
+
+#include "http.h"
+#include "python.h"
+
+static ck_python py;
+
+void ck_python_bind(const ck_python *python)
+{
+    py = *python;
+}
+
+void ck_python_data(ck_exchange *exchange, const char *data, size_t length, bool last)
+{
+    void *bytes = py.bytes_new(data, (ptrdiff_t) length);
+    if (bytes) {
+        exchange->loop->callbacks.data(exchange->handle, bytes, last);
+        py.decref(bytes);
+    }
+}
+
+static void *none(void)
+{
+    py.incref(py.none);
+    return py.none;
+}
+
+static void *text(const char *data, size_t length)
+{
+    return py.latin1(data, (ptrdiff_t) length, NULL);
+}
+
+static void *span_text(const ck_exchange *exchange, ck_span span)
+{
+    return text(exchange->data + span.offset, span.length);
+}
+
+void *ck_py_method(uint32_t handle)
+{
+    int error;
+    const ck_exchange *exchange = ck_exchange_of(handle, &error);
+    return exchange ? span_text(exchange, exchange->head.method_name) : NULL;
+}
+
+void *ck_py_target(uint32_t handle)
+{
+    int error;
+    const ck_exchange *exchange = ck_exchange_of(handle, &error);
+    return exchange ? span_text(exchange, exchange->head.target) : NULL;
+}
+
+void *ck_py_path(uint32_t handle)
+{
+    int error;
+    const ck_exchange *exchange = ck_exchange_of(handle, &error);
+    if (exchange && !exchange->head.path.length) {
+        return text(exchange->head.asterisk ? "*" : "/", 1);
+    }
+    return exchange ? span_text(exchange, exchange->head.path) : NULL;
+}
+
+void *ck_py_query(uint32_t handle)
+{
+    int error;
+    const ck_exchange *exchange = ck_exchange_of(handle, &error);
+    return exchange ? span_text(exchange, exchange->head.query) : NULL;
+}
+
+void *ck_py_host(uint32_t handle)
+{
+    int error;
+    const ck_exchange *exchange = ck_exchange_of(handle, &error);
+    if (exchange && !exchange->head.host.length) {
+        return none();
+    }
+    return exchange ? span_text(exchange, exchange->head.host) : NULL;
+}
+
+/* ---- Fields ---- */
+
+/* RFC 9110 S5.3: repeated fields are one list; Cookie has a separator of its own
+ * (RFC 9113 S8.2.3). */
+static void *joined(const ck_exchange *exchange, const char *name, size_t length, int first)
+{
+    const ck_head *head = &exchange->head;
+    const char *separator = length == 6 && memcmp(name, "cookie", 6) == 0 ? "; " : ", ";
+    size_t total = 0;
+    for (int i = first; i >= 0; i = ck_head_find(head, exchange->data, name, length, i + 1)) {
+        total += head->fields[i].value_length + 2u;
+    }
+    char *memory = ck_alloc(exchange->loop, total);
+    if (!memory) {
+        return NULL;
+    }
+    char *at = memory;
+    for (int i = first; i >= 0; i = ck_head_find(head, exchange->data, name, length, i + 1)) {
+        if (at != memory) {
+            memcpy(at, separator, 2);
+            at += 2;
+        }
+        memcpy(at, exchange->data + head->fields[i].value_offset, head->fields[i].value_length);
+        at += head->fields[i].value_length;
+    }
+    void *result = text(memory, (size_t) (at - memory));
+    ck_free(exchange->loop, memory);
+    return result;
+}
+
+void *ck_py_header(uint32_t handle, const char *name, int length)
+{
+    int error;
+    const ck_exchange *exchange = ck_exchange_of(handle, &error);
+    if (!exchange) {
+        return NULL;
+    }
+    const ck_head *head = &exchange->head;
+    size_t size = length > 0 ? (size_t) length : 0;
+    int first = ck_head_find(head, exchange->data, name, size, 0);
+    if (first < 0) {
+        return none();
+    }
+    if (ck_head_find(head, exchange->data, name, size, first + 1) >= 0) {
+        return joined(exchange, name, size, first);
+    }
+    return text(exchange->data + head->fields[first].value_offset, head->fields[first].value_length);
+}
+
+int ck_header_value(uint32_t handle, const char *name, int length, const char **value)
+{
+    int error;
+    const ck_exchange *exchange = ck_exchange_of(handle, &error);
+    if (!exchange) {
+        return error;
+    }
+    int found = ck_head_find(&exchange->head, exchange->data, name, length > 0 ? (size_t) length : 0, 0);
+    if (found < 0) {
+        return CK_VALUE;
+    }
+    *value = exchange->data + exchange->head.fields[found].value_offset;
+    return exchange->head.fields[found].value_length;
+}
+
+int ck_path_value(uint32_t handle, const char **value)
+{
+    int error;
+    const ck_exchange *exchange = ck_exchange_of(handle, &error);
+    if (!exchange) {
+        return error;
+    }
+    *value = exchange->head.path.length ? exchange->data + exchange->head.path.offset : "/";
+    return exchange->head.path.length ? (int) exchange->head.path.length : 1;
+}
+
+/* Appends (lower-case name, value); names are at most a field long. */
+static bool append_pair(void *list, const char *name, size_t name_length, const char *value, size_t value_length)
+{
+    char lower[256];
+    char *at = lower;
+    void *key;
+    if (name_length <= sizeof(lower)) {
+        for (size_t i = 0; i < name_length; i++) {
+            *at++ = (char) (name[i] >= 'A' && name[i] <= 'Z' ? name[i] | 0x20 : name[i]);
+        }
+        key = text(lower, name_length);
+    } else {
+        key = text(name, name_length); /* no registered name is that long */
+    }
+    void *content = key ? text(value, value_length) : NULL;
+    void *pair = content ? py.tuple_pack(2, key, content) : NULL;
+    bool appended = pair && py.list_append(list, pair) == 0;
+    if (pair) {
+        py.decref(pair);
+    }
+    if (content) {
+        py.decref(content);
+    }
+    if (key) {
+        py.decref(key);
+    }
+    return appended;
+}
+
+void *ck_py_headers(uint32_t handle)
+{
+    int error;
+    const ck_exchange *exchange = ck_exchange_of(handle, &error);
+    void *list = exchange ? py.list_new(0) : NULL;
+    if (!list) {
+        return NULL;
+    }
+    for (int i = 0; i < exchange->head.field_count; i++) {
+        const ck_field *field = &exchange->head.fields[i];
+        if (!append_pair(list, exchange->data + field->name_offset, field->name_length,
+                exchange->data + field->value_offset, field->value_length)) {
+            py.decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+/* The section has been checked line by line on its way in. */
+void *ck_py_trailers(uint32_t handle)
+{
+    int error;
+    const ck_exchange *exchange = ck_exchange_of(handle, &error);
+    void *list = exchange ? py.list_new(0) : NULL;
+    if (!list || exchange->body_state != CK_BODY_DONE) {
+        return list;
+    }
+    const char *at = exchange->trailers;
+    const char *end = at ? at + exchange->trailers_length : NULL;
+    while (at && at < end) {
+        const char *line_end = memchr(at, '\r', (size_t) (end - at));
+        const char *colon = line_end ? memchr(at, ':', (size_t) (line_end - at)) : NULL;
+        if (!colon) {
+            break;
+        }
+        const char *value = colon + 1;
+        const char *value_end = line_end;
+        while (value < value_end && (*value == ' ' || *value == '\t')) {
+            value++;
+        }
+        while (value_end > value && (value_end[-1] == ' ' || value_end[-1] == '\t')) {
+            value_end--;
+        }
+        if (!append_pair(list, at, (size_t) (colon - at), value, (size_t) (value_end - value))) {
+            py.decref(list);
+            return NULL;
+        }
+        at = line_end + 2;
+    }
+    return list;
+}
+
+/* ---- The rest ---- */
+
+void *ck_py_parameter(uint32_t handle, int index)
+{
+    int error;
+    const ck_exchange *exchange = ck_exchange_of(handle, &error);
+    if (!exchange) {
+        return NULL;
+    }
+    if (index < 0 || index >= exchange->match.parameter_count) {
+        return none();
+    }
+    ck_span span = exchange->match.parameters[index];
+    return text(exchange->data + exchange->head.path.offset + span.offset, span.length);
+}
+
+int ck_parameter_count(uint32_t handle)
+{
+    int error;
+    const ck_exchange *exchange = ck_exchange_of(handle, &error);
+    return exchange ? exchange->match.parameter_count : error;
+}
+
+int ck_http_minor(uint32_t handle)
+{
+    int error;
+    const ck_exchange *exchange = ck_exchange_of(handle, &error);
+    return exchange ? exchange->head.minor_version : error;
+}
+
+void *ck_py_remote_address(uint32_t handle)
+{
+    int error;
+    const ck_exchange *exchange = ck_exchange_of(handle, &error);
+    if (!exchange) {
+        return NULL;
+    }
+    char address[16];
+    int length = 0;
+    if (exchange->connection) {
+        length = (int) sizeof(address);
+        us_socket_remote_address(0, exchange->connection->stream.socket, address, &length);
+    }
+    return length > 0 ? py.bytes_new(address, length) : none();
+}
+
+int ck_remote_port(uint32_t handle)
+{
+    int error;
+    const ck_exchange *exchange = ck_exchange_of(handle, &error);
+    if (!exchange) {
+        return error;
+    }
+    return exchange->connection ? us_socket_remote_port(0, exchange->connection->stream.socket) : 0;
+}
+
+void *ck_py_body_take(uint32_t handle)
+{
+    int error;
+    const ck_exchange *exchange = ck_exchange_of(handle, &error);
+    if (!exchange) {
+        return NULL;
+    }
+    if (exchange->body_state != CK_BODY_DONE) {
+        return none();
+    }
+    return py.bytes_new(exchange->body ? exchange->body : "", (ptrdiff_t) exchange->body_length);
+}

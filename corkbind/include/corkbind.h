@@ -1,0 +1,308 @@
+/* The C interface of corkbind's core: an HTTP server whose writes are corked.
+ *
+ * What a caller holds is a handle: a 32-bit number that names an object of the
+ * calling thread's loop. Handles are never reused within 2^27 allocations, every
+ * entry checks them, and a stale one gives CK_EXPIRED and touches nothing.
+ *
+ * Entries marked [hot] take only 32-bit integers and pointers to bytes, so that
+ * a dynamic binding can call them without describing their arguments. Buffers
+ * are borrowed until the call returns unless it says otherwise.
+ *
+ * Everything but ck_loop_wake belongs to the thread that opened the loop. */
+#ifndef CORKBIND_H
+#define CORKBIND_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef CK_EXPORT
+#define CK_EXPORT __attribute__((visibility("default")))
+#endif
+
+struct us_sys_t;
+
+/* Raised whenever a declaration below changes its meaning. */
+enum { CK_ABI_VERSION = 1 };
+
+/* What an entry returns when it refuses. Zero and above is success. */
+enum ck_result {
+    CK_OK = 0,
+    CK_EXPIRED = -1,   /* the handle is stale: request and response are over */
+    CK_FINISHED = -2,  /* the response has ended */
+    CK_ABORTED = -3,   /* the connection is gone */
+    CK_THREAD = -4,    /* the handle belongs to another thread's loop */
+    CK_NAME = -5,      /* a field name is not a token */
+    CK_VALUE = -6,     /* a field value holds a control character */
+    CK_STATUS = -7,    /* a status is not 200 to 599, or its reason holds a control character */
+    CK_FRAMING = -8,   /* the field is the server's own to write (Transfer-Encoding), or contradicts itself */
+    CK_LENGTH = -9,    /* the body does not have the length that was declared */
+    CK_STARTED = -10,  /* part of the response has left already */
+    CK_NOMEM = -11,
+    CK_STATE = -12,    /* the call does not fit here: a body where none may be, a second reader of a body */
+    CK_NOLOOP = -13,   /* this thread has no loop */
+};
+
+/* Flags of ck_end and its kin. */
+enum { CK_CLOSE = 1 /* close the connection after this response */ };
+
+/* How the body of a request is to be delivered; see ck_body_ask. */
+enum ck_body_mode { CK_BODY_COLLECT = 1, CK_BODY_STREAM = 2 };
+
+/* What the body callback reports. */
+enum ck_body_event { CK_BODY_COMPLETE = 0, CK_BODY_INCOMPLETE = 1, CK_BODY_TOO_LARGE = 2, CK_BODY_MALFORMED = 3 };
+
+/* Why a connection ended under a response; given to the aborted callback. */
+enum ck_abort_reason { CK_ABORT_CLIENT = 0, CK_ABORT_TIMEOUT = 1, CK_ABORT_SERVER = 2, CK_ABORT_BODY = 3 };
+
+/* Why packed bytes left: indices of ck_stats.flushes. */
+enum ck_flush_reason {
+    CK_FLUSH_UNCORK, CK_FLUSH_FULL, CK_FLUSH_SLOW, CK_FLUSH_EXPLICIT, CK_FLUSH_ITERATION,
+    CK_FLUSH_CLOSE, CK_FLUSH_EVICTED, CK_FLUSH_VECTORED, CK_FLUSH_REASONS
+};
+
+typedef struct ck_stats {
+    uint64_t requests;          /* heads taken in, refused ones not counted */
+    uint64_t responses;         /* ended by the application or by the core */
+    uint64_t sends;             /* system calls that sent */
+    uint64_t bytes;             /* handed to the kernel */
+    uint64_t overflows;         /* full buffers sent while the cork went on */
+    uint64_t nested_corks;      /* corks of a socket while another was corked */
+    uint64_t rollbacks;         /* responses dropped before a byte left */
+    uint64_t uncorked_writes;   /* first writes outside any cork, packed until the end of the iteration */
+    uint64_t refused;           /* requests answered with an error before any handler */
+    uint64_t aborted;           /* connections that ended under a response */
+    uint64_t timeouts;          /* handlers, bodies and heads that took too long */
+    uint64_t connections;       /* accepted */
+    uint64_t open;              /* open now */
+    uint64_t flushes[CK_FLUSH_REASONS];
+} ck_stats;
+
+/* Limits of an app; seconds and bytes. 0 for a timeout or rate turns it off. */
+typedef struct ck_limits {
+    uint64_t body;              /* of a request, unless its route says otherwise */
+    uint64_t backlog;           /* unsent bytes of one connection at which a further write aborts it */
+    uint32_t line;              /* request line */
+    uint32_t head;              /* all fields */
+    uint32_t field;             /* one field */
+    uint32_t fields;            /* count */
+    uint32_t pipeline;          /* bytes held of requests behind the current one; reading pauses there */
+    uint32_t window;            /* bytes held of a body that nobody has asked for; reading pauses there */
+    uint32_t head_seconds;
+    uint32_t idle_seconds;
+    uint32_t body_seconds;      /* the longest silence inside a body */
+    uint32_t handler_seconds;   /* until a response starts */
+    uint32_t rate;              /* bytes a second, the least in a body and in a response */
+    uint32_t connections;       /* open at once; 0 = no limit */
+} ck_limits;
+
+/* What the core calls. Nothing that a callback returns is used: results travel
+ * by calls. A callback may call every entry but ck_loop_step and ck_loop_close. */
+typedef struct ck_callbacks {
+    /* A request's head is complete and its route is `route`. Runs corked. When it
+     * returns, the exchange is over unless ck_keep was called. */
+    void (*request)(int route, uint32_t handle);
+    /* A kept exchange lost its connection; the request stays readable. */
+    void (*aborted)(uint32_t handle, int reason);
+    /* CK_BODY_COLLECT: the body is there (ck_py_body_take), or never will be. */
+    void (*body)(uint32_t handle, int event);
+    /* CK_BODY_STREAM: the next part; `bytes` is a Python bytes object, `last` is 1
+     * with the final part (which may be empty). Runs corked. */
+    void (*data)(uint32_t handle, void *bytes, int last);
+    /* ck_want_writable: all that was written has gone. Runs corked. */
+    void (*writable)(uint32_t handle);
+    /* Something waits for ck_loop_step although no event will come: call it soon.
+     * Once until the next step. */
+    void (*deferred)(void);
+} ck_callbacks;
+
+/* Addresses of the interpreter's own functions, so that the core can make Python
+ * objects without being compiled against any one interpreter. */
+typedef struct ck_python {
+    void *(*bytes_new)(const char *data, ptrdiff_t length);                          /* PyBytes_FromStringAndSize */
+    void *(*latin1)(const char *data, ptrdiff_t length, const char *errors);         /* PyUnicode_DecodeLatin1 */
+    void *(*utf8)(const char *data, ptrdiff_t length, const char *errors);           /* PyUnicode_DecodeUTF8 */
+    void *(*list_new)(ptrdiff_t length);                                             /* PyList_New */
+    int (*list_append)(void *list, void *item);                                      /* PyList_Append */
+    void *(*tuple_pack)(ptrdiff_t length, ...);                                      /* PyTuple_Pack */
+    void (*incref)(void *object);                                                    /* Py_IncRef */
+    void (*decref)(void *object);                                                    /* Py_DecRef */
+    void *none;                                                                      /* _Py_NoneStruct */
+} ck_python;
+
+/* ---- The library ---- */
+
+typedef struct ck_abi_entry {
+    const char *name;
+    int64_t value;
+} ck_abi_entry;
+
+/* Returns CK_ABI_VERSION of the built library. */
+CK_EXPORT int ck_abi_version(void);
+/* Returns sizes, offsets and enum values of this build, ended by a NULL name.
+ * Names read "sizeof ck_stats", "offsetof ck_stats.sends", "CK_EXPIRED". */
+CK_EXPORT const ck_abi_entry *ck_abi_table(void);
+/* Copies the addresses. Call once, before any ck_py_ entry. */
+CK_EXPORT void ck_python_bind(const ck_python *python);
+
+/* ---- The loop of the calling thread ---- */
+
+/* Opens the thread's loop, or adds a user to it. `callbacks` is copied at the
+ * first opening. Returns 0 or -errno (-EMFILE, -ENOMEM; -EAGAIN: 31 threads have
+ * loops already). Each success needs a ck_loop_close. */
+CK_EXPORT int ck_loop_open(const ck_callbacks *callbacks);
+/* The same on a system-call table; NULL means libc. */
+CK_EXPORT int ck_loop_open_on(struct us_sys_t *sys, const ck_callbacks *callbacks);
+/* Takes one user away; the last one flushes what is packed, closes everything
+ * and frees the loop. Returns the users left, or CK_NOLOOP. */
+CK_EXPORT int ck_loop_close(void);
+/* Returns a descriptor that is readable when ck_loop_step has work. */
+CK_EXPORT int ck_loop_fd(void);
+/* [hot] Does what is ready without waiting: resumes, events, flushes.
+ * Returns the number of events, or CK_NOLOOP, or -errno. */
+CK_EXPORT int ck_loop_step(void);
+/* Lets one granule (4 s) of the timeouts pass: for loops on virtual time. */
+CK_EXPORT int ck_loop_sweep(void);
+/* Makes the descriptor readable. Any thread; `token` from ck_loop_token. */
+CK_EXPORT int ck_loop_wake(uint32_t token);
+CK_EXPORT uint32_t ck_loop_token(void);
+/* In the child of a fork: makes every handle stale and closes the child's copies
+ * of the descriptors without touching the parent's state. */
+CK_EXPORT void ck_loop_forked(void);
+/* Returns the number of handles alive on this thread: 0 when nothing leaks. */
+CK_EXPORT int ck_loop_handles(void);
+
+/* ---- Apps ---- */
+
+/* Makes an app on the thread's loop. Returns its handle, or 0 without memory or loop. */
+CK_EXPORT uint32_t ck_app_create(const ck_limits *limits);
+/* Closes listeners and connections at once and frees the app. */
+CK_EXPORT int ck_app_destroy(uint32_t app);
+/* Adds a route; see ck_router_add for patterns. `method` as in ck_method_id.
+ * `body_limit` in bytes, or -1 for the app's. Returns 0 or -errno. */
+CK_EXPORT int ck_app_route(uint32_t app, int method, const char *pattern, size_t length, int route, int64_t body_limit);
+/* Adds a route that the core answers itself. `head` is the field lines, each
+ * with CRLF, without Date and Content-Length, checked as ck_header does; all are
+ * copied. Returns 0, -errno, or a ck_result. */
+CK_EXPORT int ck_app_fixed(uint32_t app, int method, const char *pattern, size_t length,
+    int status, const char *head, size_t head_length, const char *body, size_t body_length);
+/* Returns the number of a method's name ("GET"), that of any method for "*", or -1. */
+CK_EXPORT int ck_method_id(const char *name, size_t length);
+/* Listens. `host` NULL = all interfaces, `port` 0 = a free one; `options` as
+ * LIBUS_LISTEN_*. Returns a listener's handle, or 0 with *error set to an errno. */
+CK_EXPORT uint32_t ck_app_listen(uint32_t app, const char *host, int port, int options, int *error);
+CK_EXPORT uint32_t ck_app_listen_unix(uint32_t app, const char *path, int options, int *error);
+CK_EXPORT int ck_listener_port(uint32_t listener);
+CK_EXPORT int ck_listener_close(uint32_t listener);
+/* Begins the end: listeners close, idle connections close, each response from
+ * now on closes its connection. */
+CK_EXPORT int ck_app_drain(uint32_t app);
+/* Closes every connection now. */
+CK_EXPORT int ck_app_abort(uint32_t app);
+CK_EXPORT int ck_app_stats(uint32_t app, ck_stats *stats);
+
+/* ---- An exchange: one request and its response ---- */
+
+/* [hot] Keeps the exchange past its callback: the head is copied once, and the
+ * aborted callback will tell when the client goes. Idempotent. */
+CK_EXPORT int ck_keep(uint32_t handle);
+/* [hot] The caller is done with a kept exchange. It goes as soon as its response
+ * has ended; one that never was answered gets 500. Also from the callback itself. */
+CK_EXPORT int ck_release(uint32_t handle);
+/* [hot] Returns CK_OK while the response can still be written, else CK_FINISHED,
+ * CK_ABORTED, CK_EXPIRED or CK_THREAD. */
+CK_EXPORT int ck_alive(uint32_t handle);
+/* [hot] Tries the next route (1) when the request callback returns, if nothing was written. */
+CK_EXPORT int ck_set_yield(uint32_t handle, int yield);
+CK_EXPORT int ck_get_yield(uint32_t handle);
+
+/* -- Reading the request. ck_py_ entries return a new reference, None where
+ * there is no such thing, or NULL: with a Python exception set, or without one
+ * when the handle is stale. -- */
+CK_EXPORT void *ck_py_method(uint32_t handle);                                   /* [hot] str */
+CK_EXPORT void *ck_py_target(uint32_t handle);                                   /* [hot] str, as received */
+CK_EXPORT void *ck_py_path(uint32_t handle);                                     /* [hot] str, not decoded, "/" when empty */
+CK_EXPORT void *ck_py_query(uint32_t handle);                                    /* [hot] str, not decoded, "" when none */
+CK_EXPORT void *ck_py_host(uint32_t handle);                                     /* [hot] str or None */
+/* [hot] `name` is lower case. Repeated fields are joined with ", " (Cookie: "; "). Latin-1 str or None. */
+CK_EXPORT void *ck_py_header(uint32_t handle, const char *name, int length);
+/* [hot] list of (lower-case name, value) in order of receipt. */
+CK_EXPORT void *ck_py_headers(uint32_t handle);
+CK_EXPORT void *ck_py_trailers(uint32_t handle);                                 /* [hot] the same of the trailer section; [] until the body has ended */
+CK_EXPORT void *ck_py_parameter(uint32_t handle, int index);                     /* [hot] str, not decoded, or None */
+CK_EXPORT void *ck_py_remote_address(uint32_t handle);                           /* [hot] bytes (4 or 16), or None */
+CK_EXPORT int ck_parameter_count(uint32_t handle);                               /* [hot] */
+CK_EXPORT int ck_http_minor(uint32_t handle);                                    /* [hot] 0 or 1 */
+CK_EXPORT int ck_remote_port(uint32_t handle);                                   /* [hot] 0 when unknown */
+/* For embedders without Python. Returns the length and points *value at the
+ * first field of that name, or CK_VALUE when there is none. Borrowed: valid until
+ * the callback returns, or while the exchange is kept. */
+CK_EXPORT int ck_header_value(uint32_t handle, const char *name, int length, const char **value);
+CK_EXPORT int ck_path_value(uint32_t handle, const char **value);
+
+/* [hot] Asks for the body: collected (the body callback says when), or streamed.
+ * A waiting client gets its 100 Continue. Returns 1 when a collected body is
+ * complete already, 0 when a callback will tell, CK_STATE for a second mode,
+ * CK_ABORTED when it can never be complete. */
+CK_EXPORT int ck_body_ask(uint32_t handle, int mode);
+/* [hot] bytes of the collected body; None before it is complete. */
+CK_EXPORT void *ck_py_body_take(uint32_t handle);
+/* Changes the limit for this body. */
+CK_EXPORT int ck_body_limit(uint32_t handle, uint64_t bytes);
+/* [hot] Stops (1) or resumes (0) reading the connection. */
+CK_EXPORT int ck_pause(uint32_t handle, int paused);
+
+/* -- Writing the response. Everything is checked before a byte is packed. -- */
+CK_EXPORT int ck_status(uint32_t handle, int status);                            /* [hot] the first call wins: a later one returns 1 */
+CK_EXPORT int ck_status_line(uint32_t handle, const char *text, int length);     /* [hot] "404 Not Found" */
+CK_EXPORT int ck_header(uint32_t handle, const char *name, int name_length, const char *value, int value_length); /* [hot] */
+/* [hot] Adds a part of a body of unknown length (chunked, or by Content-Length
+ * when the application wrote one). Returns 1 when bytes wait for the client. */
+CK_EXPORT int ck_write(uint32_t handle, const char *data, int length);
+/* [hot] Ends with the whole body, or with the last part after ck_write. */
+CK_EXPORT int ck_end(uint32_t handle, const char *data, int length, int flags);
+/* The same two for 2 GiB and more. */
+CK_EXPORT int ck_write_large(uint32_t handle, const char *data, size_t length);
+CK_EXPORT int ck_end_large(uint32_t handle, const char *data, size_t length, int flags);
+/* [hot] Status, Content-Type and body in one call; `type_length` 0 = no Content-Type.
+ * `status` 0 keeps what ck_status said. */
+CK_EXPORT int ck_send(uint32_t handle, int status, const char *type, int type_length, const char *data, int length, int flags);
+/* Ends without a body; `length` >= 0 is announced as Content-Length (for HEAD), -1
+ * announces 0 where a length is needed. */
+CK_EXPORT int ck_end_without_body(uint32_t handle, int64_t length, int flags);
+/* Sends what the client takes of the part of a body of `total` bytes that begins
+ * at the write offset; the rest is the caller's to send again.
+ * Returns bits: 1 all was taken, 2 the response has ended. */
+CK_EXPORT int ck_try_end(uint32_t handle, const char *data, size_t length, uint64_t total, int flags);
+CK_EXPORT int64_t ck_write_offset(uint32_t handle);
+CK_EXPORT int ck_set_write_offset(uint32_t handle, uint64_t offset);
+CK_EXPORT int ck_write_continue(uint32_t handle);
+/* [hot] Asks for the writable callback, once. */
+CK_EXPORT int ck_want_writable(uint32_t handle);
+/* [hot] 1 when a status, field or body byte was written. */
+CK_EXPORT int ck_has_started(uint32_t handle);
+/* [hot] Bytes packed or waiting, capped at 2^31 - 1. */
+CK_EXPORT int ck_buffered_amount(uint32_t handle);
+/* [hot] Sends that carried bytes of this response so far. */
+CK_EXPORT int ck_sends(uint32_t handle);
+/* [hot] The handler failed. Drops the response while it is wholly packed, ended
+ * or not, and returns CK_OK: another may be written. CK_STARTED: part had left,
+ * the connection is closed. CK_FINISHED: it had left whole. */
+CK_EXPORT int ck_fail(uint32_t handle);
+/* [hot] Closes the connection now; what is packed is flushed first. */
+CK_EXPORT int ck_close(uint32_t handle);
+
+/* -- Corking -- */
+CK_EXPORT int ck_cork(uint32_t handle);                                          /* [hot] nests */
+CK_EXPORT int ck_uncork(uint32_t handle);                                        /* [hot] the outermost one sends */
+CK_EXPORT int ck_flush(uint32_t handle);                                         /* [hot] sends, and stays corked */
+CK_EXPORT uint32_t ck_corked(void);                                              /* [hot] the exchange whose socket is corked, or 0 */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
