@@ -18,8 +18,8 @@ static inline void check_fail(const char *what, const char *file, int line) {
 
 static inline void check_equal(long long a, long long b, const char *what, const char *file, int line) {
     if (a == b) return;
+    if (check_failures_here < 20) fprintf(stderr, "%lld and %lld: ", a, b);
     check_fail(what, file, line);
-    fprintf(stderr, "    %lld and %lld\n", a, b);
 }
 
 static inline void check_run(void (*test)(void), const char *name) {
