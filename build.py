@@ -41,8 +41,8 @@ JOBS = os.cpu_count() or 1
 
 INCLUDES = [f"-I{ROOT / path}" for path in ("vendor/uSockets/src", "corkbind/include", "corkbind/core")]
 LANGUAGE = ["-std=c11", "-D_GNU_SOURCE", *INCLUDES]
-WARNINGS = "-Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes".split()
-TEST_WARNINGS = "-Wall -Wextra -Wshadow".split()
+TEST_WARNINGS = ["-Wall", "-Wextra", "-Wshadow"]
+WARNINGS = [*TEST_WARNINGS, "-Wconversion", "-Wstrict-prototypes", "-Wmissing-prototypes"]
 SHARED = ["-fPIC", "-fvisibility=hidden", "-ffunction-sections"]
 RELEASE = ["-O3", *SHARED]
 # Each is used where the compiler takes it. Link-time optimisation inlines the socket layer into the core.
@@ -119,7 +119,7 @@ def compiler_version(cc: str) -> str:
     return shown.stdout.splitlines()[0] if shown.stdout else cc
 
 
-def test_compilers() -> list[str]:
+def compilers_for_tests() -> list[str]:
     """Returns the compilers that the C tests run with: the first of CC or gcc, and clang."""
     found = [os.environ.get("CC") or ("gcc" if shutil.which("gcc") else compiler())]
     if shutil.which("clang") and "clang" not in compiler_version(found[0]):
@@ -134,10 +134,10 @@ def takes(cc: str, *flags: str) -> bool:
     answer = OUT / "probe" / key
     if not answer.exists():
         answer.parent.mkdir(parents=True, exist_ok=True)
-        command = [*cc.split(), *flags, "-Werror", "-shared", "-fPIC", "-x", "c", "-", "-o", f"{answer}.{os.getpid()}.so"]
-        source = "#include <stdio.h>\nint probe(void); int probe(void) { return puts(\"\"); }\n"
+        command = [*cc.split(), *flags, "-Werror", "-shared", "-fPIC", "-x", "c", "-", "-o", f"{answer}.so"]
+        source = "#include <stdio.h>\nint probe(void); int probe(void) { return puts(__FILE__); }\n"
         works = subprocess.run(command, input=source, capture_output=True, text=True).returncode == 0
-        Path(f"{answer}.{os.getpid()}.so").unlink(missing_ok=True)
+        Path(f"{answer}.so").unlink(missing_ok=True)
         answer.write_text("yes" if works else "no")
     return answer.read_text() == "yes"
 
@@ -316,7 +316,7 @@ class CTest(NamedTuple):
 def c_tests() -> list[CTest]:
     """Returns every C test with every compiler, and the scanning ones on other kinds of machine."""
     found = []
-    for cc in test_compilers():
+    for cc in compilers_for_tests():
         if not takes(cc, *SANITIZE):
             require_in_ci(f"{cc} has no sanitizers (Debian: libclang-rt-dev of its version)")
             continue
@@ -375,7 +375,7 @@ def create_venv(python: str, folder: Path) -> None:
     run([python, "-m", "venv", "--clear", folder])
 
 
-def test_venv(python: str = sys.executable, folder: str = ".venv") -> Path:
+def venv_for_tests(python: str = sys.executable, folder: str = ".venv") -> Path:
     return make_venv(python, ROOT / folder, ["--editable", ".[test]"], ROOT / "pyproject.toml")
 
 
@@ -426,20 +426,21 @@ def command_test(options: argparse.Namespace, rest: list[str]) -> None:
         run_c_tests()
     if options.sanitize:
         build_library(sanitize=True)
-        return run_pytest(test_venv(), rest, sanitizer_environment())
+        run_pytest(venv_for_tests(), rest, sanitizer_environment())
+        return
     for version in PYTHONS if options.all_pythons else ():
         if python := find_python(version):
             say(f"Python {version}")
-            run_pytest(test_venv(python, f".venv-{version}"), rest)
+            run_pytest(venv_for_tests(python, f".venv-{version}"), rest)
         else:
             require_in_ci(f"Python {version} is not installed")
     if not options.all_pythons:
-        run_pytest(test_venv(), rest)
+        run_pytest(venv_for_tests(), rest)
 
 
 def command_lint(options: argparse.Namespace, rest: list[str]) -> None:
     build_library()
-    python = test_venv()
+    python = venv_for_tests()
     lint_c()
     lint_marks()
     run([python, "-m", "ruff", "check", "."])
@@ -453,7 +454,7 @@ def lint_c() -> None:
     """Compiles every C file, tests too, with all warnings as errors and each compiler."""
     sources = c_files(*SOURCES)
     with only_one("compile"):
-        for cc in test_compilers():
+        for cc in compilers_for_tests():
             flags = (*LANGUAGE, "-O2", "-fPIC", *usable(cc, WARNINGS), "-Werror")
             compile_all((Flavour(f"lint-{slug(cc)}", cc, flags), source) for source in sources)
             say(f"C warnings: none from {compiler_version(cc)}")
@@ -461,7 +462,7 @@ def lint_c() -> None:
 
 def lint_marks() -> None:
     """Refuses marks of unfinished work in what would be committed."""
-    marks = re.compile(rb"\b(" + b"|".join([b"TO" b"DO", b"FIX" b"ME", b"XX" b"X"]) + rb")\b")
+    marks = re.compile(rb"\b(TO[D]O|FIX[M]E|X{3})\b")
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True)
     paths = [ROOT / name.decode() for name in listed.stdout.split(b"\0") if name]
     found = [f"{path.relative_to(ROOT)}: unfinished work" for path in paths if path.is_file() and marks.search(path.read_bytes())]
@@ -505,7 +506,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036 (this is where it is said)
         print("corkbind needs Python 3.10 or later; this is " + sys.version.split()[0])
         return 1
     top = parser()
@@ -525,9 +526,9 @@ def main(arguments: Sequence[str]) -> int:
 # ---- The wheel ----
 
 with contextlib.suppress(ImportError):
-    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface  # type: ignore[import-not-found]
 
-    class CorkbindBuildHook(BuildHookInterface):  # type: ignore[misc, type-arg]
+    class CorkbindBuildHook(BuildHookInterface):  # type: ignore[misc]
         """Compiles the library into the wheel, which fits every Python 3 of one platform."""
 
         def initialize(self, version: str, build_data: dict[str, object]) -> None:

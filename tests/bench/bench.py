@@ -33,7 +33,7 @@ PEERS = ["corkbind", "socketify", "uvicorn", "granian", "robyn", "aiohttp"]
 YARDSTICKS = ["socketify", "corkbind"]
 WRK_PACKAGES = {"apt-get": "sudo apt-get install wrk", "pacman": "sudo pacman -S wrk", "brew": "brew install wrk",
                 "apk": "sudo apk add wrk", "dnf": "sudo dnf install wrk"}  # fmt: skip
-WARM_UP_SECONDS = 0.5
+WARM_UP_SECONDS = 1.0
 
 
 class Case(NamedTuple):
