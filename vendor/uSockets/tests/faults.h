@@ -26,6 +26,7 @@ static struct {
     int memory, descriptors; /* held at the moment */
     size_t send_limit;       /* bytes a send takes at most; 0 = no limit */
     int virtual_time;        /* timers run out at once */
+    uint32_t add_events;     /* reported besides those there are */
     int armed_ms, armed_repeat_ms;
 } faults;
 
@@ -133,7 +134,10 @@ static inline int f_epoll_ctl(struct us_sys_t *sys, int epfd, int op, int fd, st
 
 static inline int f_epoll_wait(struct us_sys_t *sys, int epfd, struct epoll_event *events, int capacity, int timeout_ms) {
     (void) sys;
-    return failing(CALL_EPOLL_WAIT) ? -1 : REAL->epoll_wait(REAL, epfd, events, capacity, timeout_ms);
+    if (failing(CALL_EPOLL_WAIT)) return -1;
+    int count = REAL->epoll_wait(REAL, epfd, events, capacity, timeout_ms);
+    for (int i = 0; i < count; i++) events[i].events |= faults.add_events;
+    return count;
 }
 
 static inline int f_eventfd(struct us_sys_t *sys, unsigned int initial, int flags) {

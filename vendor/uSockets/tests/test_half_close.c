@@ -3,6 +3,8 @@
 #include "fixture.h"
 #include "faults.h"
 
+#include <sys/epoll.h>
+
 static void writing_goes_on_after_the_peers_end(void) {
     fixture_open();
     int fd = client();
@@ -198,6 +200,48 @@ static void readiness_without_data_is_harmless(void) {
     fixture_close();
 }
 
+static void an_error_without_a_cause_closes(void) {
+    faults_reset();
+    fixture_open_on(&faults.sys, "127.0.0.1");
+    int fd = client();
+    faults.add_events = EPOLLERR;
+    fail_next(CALL_RECV, EAGAIN, 0);
+    say(fd, "x");
+    pump(&seen.closed, 1);
+    CHECK_EQUAL(seen.code, ECONNRESET);
+    close(fd);
+    fixture_close();
+}
+
+static void an_unknown_cause_closes(void) {
+    faults_reset();
+    fixture_open_on(&faults.sys, "127.0.0.1");
+    int fd = client();
+    us_socket_read_enabled(seen.last, 0);
+    fail_next(CALL_GETSOCKOPT, ENOBUFS, 0);
+    reset(fd);
+    pump(&seen.closed, 1);
+    CHECK_EQUAL(seen.code, ENOBUFS);
+    fixture_close();
+}
+
+/* Data, the end and room to write in one report, each more than once. */
+static void everything_in_one_event(void) {
+    faults_reset();
+    fixture_open_on(&faults.sys, "127.0.0.1");
+    us_socket_context_on_data(0, context, echo_data);
+    int fd = client();
+    faults.add_events = EPOLLIN | EPOLLOUT | EPOLLHUP;
+    say(fd, "x");
+    shutdown(fd, SHUT_WR);
+    expect(fd, "x");
+    pump(&seen.closed, 1);
+    CHECK_EQUAL(seen.ended, 1);
+    CHECK_EQUAL(seen.writable, 0);
+    close(fd);
+    fixture_close();
+}
+
 int main(void) {
     RUN(writing_goes_on_after_the_peers_end);
     RUN(reading_goes_on_after_our_end);
@@ -212,5 +256,8 @@ int main(void) {
     RUN(a_detached_socket_may_close_or_move);
     RUN(receive_errors_close_with_their_code);
     RUN(readiness_without_data_is_harmless);
+    RUN(an_error_without_a_cause_closes);
+    RUN(an_unknown_cause_closes);
+    RUN(everything_in_one_event);
     return check_result();
 }

@@ -129,6 +129,24 @@ static void contexts_refuse_what_is_not_there(void) {
     fixture_close();
 }
 
+static void the_default_table_is_complete(void) {
+    struct us_sys_t *sys = us_sys_default();
+    for (size_t i = 0; i < sizeof *sys / sizeof(void *); i++) {
+        void *member;
+        memcpy(&member, (char *) sys + i * sizeof member, sizeof member);
+        CHECK(member != NULL);
+    }
+    int64_t before = sys->monotonic_ns(sys);
+    CHECK(before > 0 && sys->monotonic_ns(sys) >= before);
+    CHECK(sys->wall_seconds(sys) > 1600000000);
+    char *memory = sys->alloc(sys, 3);
+    memcpy(memory, "ab", 3);
+    memory = sys->resize(sys, memory, 3000);
+    CHECK(memory && strcmp(memory, "ab") == 0);
+    sys->release(sys, memory);
+    CHECK(sys->timerfd_settime(sys, -1, -1, 0) == -1 && errno == EINVAL);
+}
+
 int main(void) {
     RUN(an_iteration_has_its_order);
     RUN(rides_in_another_epoll);
@@ -136,5 +154,6 @@ int main(void) {
     RUN(a_failed_wait_is_told_and_ends_the_run);
     RUN(creation_fails_cleanly_at_every_call);
     RUN(contexts_refuse_what_is_not_there);
+    RUN(the_default_table_is_complete);
     return check_result();
 }
