@@ -71,7 +71,6 @@ def raise_kept() -> None:
         raise error
 
 
-@RequestCallback
 def _request(route: int, handle: int) -> None:
     try:
         entries[route](handle)
@@ -79,7 +78,6 @@ def _request(route: int, handle: int) -> None:
         keep(error)
 
 
-@AbortedCallback
 def _aborted(handle: int, reason: int) -> None:
     try:
         follower = live.get(handle)
@@ -89,7 +87,6 @@ def _aborted(handle: int, reason: int) -> None:
         keep(error)
 
 
-@BodyCallback
 def _body(handle: int, event: int) -> None:
     try:
         follower = live.get(handle)
@@ -99,7 +96,6 @@ def _body(handle: int, event: int) -> None:
         keep(error)
 
 
-@DataCallback
 def _data(handle: int, chunk: bytes, last: int) -> None:
     try:
         follower = live.get(handle)
@@ -109,7 +105,6 @@ def _data(handle: int, chunk: bytes, last: int) -> None:
         keep(error)
 
 
-@WritableCallback
 def _writable(handle: int) -> None:
     try:
         follower = live.get(handle)
@@ -119,7 +114,6 @@ def _writable(handle: int) -> None:
         keep(error)
 
 
-@DeferredCallback
 def _deferred() -> None:
     try:
         if thread.deferred is not None:
@@ -128,11 +122,12 @@ def _deferred() -> None:
         keep(error)
 
 
+#: Held for ever: the core keeps the addresses.
 CALLBACKS: Final = ck_callbacks(
-    request=_request,
-    aborted=_aborted,
-    body=_body,
-    data=_data,
-    writable=_writable,
-    deferred=_deferred,
+    request=RequestCallback(_request),
+    aborted=AbortedCallback(_aborted),
+    body=BodyCallback(_body),
+    data=DataCallback(_data),
+    writable=WritableCallback(_writable),
+    deferred=DeferredCallback(_deferred),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ctypes import (
     PYFUNCTYPE,
     Structure,
+    byref,
     c_char_p,
     c_int,
     c_int64,
@@ -14,6 +15,7 @@ from ctypes import (
     c_void_p,
     py_object,
 )
+from typing import Any
 
 from corkbind._ffi.constants import CK_FLUSH_REASONS
 
@@ -102,3 +104,8 @@ class ck_abi_entry(Structure):
     """Hold one name and value that the library says about itself."""
 
     _fields_ = [("name", c_char_p), ("value", c_int64)]
+
+
+def reference(structure: Structure) -> Any:
+    """Return what a row that takes a pointer to the structure is given."""
+    return byref(structure)

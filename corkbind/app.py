@@ -1,0 +1,371 @@
+"""Hold an application: its routes, listeners, hooks and life.
+
+An app can run alone (`app.run()`), inside a running asyncio loop (`await
+app.start()`, `async with app.serving()`), under asyncio and uvloop alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from asyncio import AbstractEventLoop, Event, Task, get_running_loop
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
+
+from corkbind import serving
+from corkbind._ffi import calls
+from corkbind._ffi.loader import lib
+from corkbind.bridge import Bridge
+from corkbind.cork import FACES
+from corkbind.dispatch import Dispatcher, ErrorHandler, Handler, handler_name, make_entry
+from corkbind.errors import CorkbindError
+from corkbind.exchange import Route
+from corkbind.fixed import Fixed
+from corkbind.limits import Limits
+from corkbind.options import AppListenOptions, AppOptions
+from corkbind.request import HttpRequest
+from corkbind.response import HttpResponse
+from corkbind.routing import RouteMethod, Routes, tell
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+CorkMode = Literal["auto", "manual", "warn", "strict"]
+Where = int | Mapping[str, Any] | AppListenOptions | None
+
+GRACE: Final = 30.0  # seconds; Kubernetes terminationGracePeriodSeconds
+
+
+class Address(NamedTuple):
+    """Say where an app can be reached."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Return the address as the beginning of a URL."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+class App:
+    """Serve HTTP.
+
+    Args:
+        options: socketify's way to say TLS, which is not there yet.
+        request_response_factory_max_items, websocket_factory_max_items,
+            task_factory_max_items, lifespan, idle_relaxation_time: socketify's,
+            taken and without meaning here: objects are cheap, and nothing polls.
+        cork: what a write outside any callback does: "auto" packs it until the end
+            of the iteration, "manual" sends at once, "warn" is auto and reports
+            each place once, "strict" raises UncorkedWrite.
+        limits: what one client can make the server hold or wait for.
+        cancel_on_abort: cancel a handler's task when its client goes.
+
+    Raises:
+        CorkbindError: `options` asks for TLS.
+        ValueError: `cork` is no mode.
+    """
+
+    get = RouteMethod("GET")
+    post = RouteMethod("POST")
+    put = RouteMethod("PUT")
+    patch = RouteMethod("PATCH")
+    delete = RouteMethod("DELETE")
+    options = RouteMethod("OPTIONS")
+    head = RouteMethod("HEAD")
+    connect = RouteMethod("CONNECT")
+    trace = RouteMethod("TRACE")
+    any = RouteMethod("*")
+
+    def __init__(
+        self,
+        options: AppOptions | None = None,
+        request_response_factory_max_items: int = 0,
+        websocket_factory_max_items: int = 0,
+        task_factory_max_items: int = 100_000,
+        lifespan: bool = True,
+        idle_relaxation_time: float = 0.01,
+        *,
+        cork: CorkMode = "auto",
+        limits: Limits | None = None,
+        cancel_on_abort: bool = False,
+    ) -> None:
+        if options is not None:
+            raise CorkbindError("AppOptions asks for TLS, which this version cannot do: terminate TLS in front of it")
+        if cork not in FACES:
+            raise ValueError(f"cork must be one of {', '.join(map(repr, FACES))}, not {cork!r}")
+        self.limits = limits or Limits()
+        self._face = FACES[cork]
+        self._cancel_on_abort = cancel_on_abort
+        self._dispatcher = Dispatcher()
+        self._routes = Routes()
+        self._native = 0
+        self._listeners: list[int] = []
+        self._started = False
+        self._on_start: list[Callable[[], Any]] = []
+        self._on_shutdown: list[Callable[[], Any]] = []
+        self._before_start: list[Callable[[], object]] = []
+        self._background: set[Task[Any]] = set()
+        self._loop: AbstractEventLoop | None = None
+        self._stop_asked: Event | None = None
+
+    # -- Routes --
+
+    def add_route(self, method: str, path: str, handler: Handler | Fixed, max_body: int | None = None) -> Self:
+        """Add a route for a method by its name, "*" for any.
+
+        Raises:
+            TypeError: the handler is neither callable nor Fixed.
+            ValueError: the path is no pattern.
+        """
+        if isinstance(handler, Fixed):
+            definition = self._routes.add(method, path, handler, max_body)
+        elif callable(handler):
+            route = Route(self, str(path), handler_name(handler), self._dispatcher, self._cancel_on_abort)
+            definition = self._routes.add(method, path, make_entry(handler, route, self._face), max_body)
+        else:
+            raise TypeError(f"a handler must be callable or Fixed, not {type(handler).__name__}")
+        if self._native:
+            try:
+                tell(self._native, definition)
+            except (ValueError, OSError):
+                self._routes.drop(definition)
+                raise
+        return self
+
+    def json_serializer(self, module: Any) -> Self:
+        """Use another JSON: an object with `dumps`, giving str or bytes, and `loads`."""
+        self._dispatcher.dumps = module.dumps
+        self._dispatcher.loads = module.loads
+        return self
+
+    # -- Hooks --
+
+    def on_start(self, function: _F) -> _F:
+        """Run a function or coroutine function before the first request; what it raises ends the start."""
+        self._on_start.append(function)
+        return function
+
+    def on_shutdown(self, function: _F) -> _F:
+        """Run a function or coroutine function at the end, whatever ended the app."""
+        self._on_shutdown.append(function)
+        return function
+
+    def on_error(self, function: _F) -> _F:
+        """Let `function(error, res, req)` answer for handlers that fail; plain or coroutine."""
+        self._dispatcher.error_handler = function
+        return function
+
+    def set_error_handler(self, function: ErrorHandler | None) -> Self:
+        """Do as `on_error`; None takes the handler away."""
+        self._dispatcher.error_handler = function
+        return self
+
+    def trigger_error(
+        self, error: BaseException, response: HttpResponse | None = None, request: HttpRequest | None = None
+    ) -> None:
+        """Treat an error as if the handler of `response` had raised it."""
+        self._dispatcher.trigger(error, response)
+
+    # -- Listening --
+
+    def listen(self, port_or_options: Where = None, handler: Callable[[AppListenOptions], object] | None = None) -> Self:
+        """Listen; connections wait until the app runs.
+
+        Args:
+            port_or_options: a port, {"port", "host", "options", "domain"},
+                AppListenOptions, or None for a free port.
+            handler: called with the options that hold the real port.
+
+        Raises:
+            OSError: with errno; the port is in use, the host is not ours.
+            RuntimeError: an option makes no sense.
+        """
+        where = AppListenOptions.of(port_or_options)
+        self._open()
+        if where.domain is not None:
+            self._listeners.append(calls.app_listen_unix(self._native, where.domain, where.options))
+        else:
+            listener = calls.app_listen(self._native, where.host, where.port, where.options)
+            self._listeners.append(listener)
+            where = dataclasses.replace(where, port=lib.ck_listener_port(listener))
+        if handler is not None:
+            handler(where)
+        return self
+
+    @property
+    def listening(self) -> bool:
+        """Tell whether the app has a listener."""
+        return bool(self._listeners)
+
+    # -- Life --
+
+    def run(self, *, loop: Literal["asyncio", "uvloop", "auto"] = "asyncio", grace: float = GRACE) -> Self:
+        """Serve until SIGINT, SIGTERM or `close()`; a second signal ends at once.
+
+        Args:
+            loop: "auto" is uvloop where it is installed.
+            grace: seconds that running handlers get to finish.
+
+        Raises:
+            RuntimeError: nothing was listened on, or a loop is running here already.
+            SystemExit: 128 + signal after a second one.
+        """
+        serving.run(self, loop, grace)
+        return self
+
+    async def start(self) -> Self:
+        """Begin to serve in the running asyncio loop.
+
+        Raises:
+            Exception: whatever an on_start function raised.
+        """
+        if self._started:
+            return self
+        self._open()
+        self._loop = get_running_loop()
+        self._started = True
+        for function in self._on_start:
+            await _called(function)
+        self._bridge.attach(self._loop)
+        waiting, self._before_start = self._before_start, []
+        for deferred in waiting:
+            self._loop.call_soon(deferred)
+        return self
+
+    async def stop(self, grace: float = GRACE) -> None:
+        """End in order: stop accepting, let handlers finish, run on_shutdown, close.
+
+        Args:
+            grace: seconds that running handlers get; then their tasks are cancelled.
+        """
+        if not self._started:
+            self._shut()
+            return
+        self._started = False
+        try:
+            await serving.drain(self, self._bridge, grace)
+        finally:
+            try:
+                for function in self._on_shutdown:
+                    await _called(function)
+            finally:
+                self._shut()
+
+    @asynccontextmanager
+    async def serving(self, port: int = 0, host: str = "127.0.0.1", grace: float = GRACE) -> AsyncIterator[Address]:
+        """Serve for a block: `async with app.serving() as address: ...`.
+
+        Raises:
+            OSError: as listen.
+        """
+        try:
+            await self.start()
+            real: list[int] = []
+            self.listen(AppListenOptions(port, host), lambda where: real.append(where.port))
+            yield Address(host, real[0])
+        finally:
+            await self.stop(grace)
+
+    def close(self) -> Self:
+        """End: orderly when `run()` serves, else at once. Idempotent.
+
+        Raises:
+            WrongThread: use app.defer(app.close).
+        """
+        if self._native:
+            self._bridge.check_thread("close the app")
+        if self._stop_asked is not None:
+            self._stop_asked.set()
+        else:
+            self._started = False
+            self._shut()
+        return self
+
+    def dispose(self) -> None:
+        """Close; socketify's name."""
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # -- Work beside requests --
+
+    def defer(self, function: Callable[[], object]) -> Self:
+        """Run `function()` on the app's thread in its next iteration; from any thread."""
+        loop = self._loop
+        if loop is None or not self._started:
+            self._before_start.append(function)
+        else:
+            loop.call_soon_threadsafe(function)
+        return self
+
+    def run_async(self, work: Coroutine[Any, Any, Any], response: HttpResponse | None = None) -> None:
+        """Run a coroutine beside the handlers, or to answer `response`; failures go to the error handler."""
+        if response is not None:
+            response.run_async(work)
+            return
+        task = self._bridge.loop.create_task(self._guarded(work))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _guarded(self, work: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await work
+        except Exception as error:
+            self._dispatcher.trigger(error, None)
+
+    def stats(self) -> dict[str, Any]:
+        """Return the app's counters; `flushes` by reason. All are 0 while it is closed.
+
+        Raises:
+            WrongThread: ask by app.defer.
+        """
+        if self._native:
+            self._bridge.check_thread("read the counters")
+        return dict(calls.app_stats(self._native))
+
+    # -- The native app --
+
+    @property
+    def _bridge(self) -> Bridge:
+        bridge = self._dispatcher.bridge
+        if bridge is None:
+            raise CorkbindError("the app is not open: call listen(), run(), or await start()")
+        return bridge
+
+    def _open(self) -> None:
+        if self._native:
+            self._bridge.check_thread("use the app")
+            return
+        bridge = Bridge.open()
+        try:
+            self._native = calls.app_create(dataclasses.asdict(self.limits))
+            self._routes.tell_all(self._native)
+        except BaseException:
+            lib.ck_app_destroy(self._native)
+            self._native = 0
+            bridge.close()
+            raise
+        self._dispatcher.bridge = bridge
+
+    def _shut(self) -> None:
+        if not self._native:
+            return
+        native, self._native = self._native, 0
+        self._listeners.clear()
+        self._loop = None
+        lib.ck_app_destroy(native)
+        self._bridge.close()
+        self._dispatcher.bridge = None
+
+
+async def _called(function: Callable[[], Any]) -> None:
+    value = function()
+    if isinstance(value, Awaitable):
+        await value

@@ -1,0 +1,263 @@
+"""Read the body of a request: collected and awaited, or part by part.
+
+Nothing is read past a bounded window until somebody asks, so asking works
+whenever it is done: after any wait, in a middleware, late in a handler.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from corkbind import percent
+from corkbind._ffi import constants as ck
+from corkbind._ffi.loader import lib
+from corkbind.errors import (
+    BadRequest,
+    BodyIncomplete,
+    BodyInUse,
+    BodyMalformed,
+    BodyTooLarge,
+    CorkbindError,
+    refusal,
+)
+from corkbind.exchange import ABORTED, Exchange, ResponseCore
+
+if TYPE_CHECKING:
+    from asyncio import Future  # the type only
+
+    from typing_extensions import Self
+
+    from corkbind.response import HttpResponse
+
+_ck_body_ask: Callable[[int, int], int] = lib.ck_body_ask
+_ck_py_body_take: Callable[[int], bytes | None] = lib.ck_py_body_take
+_ck_pause: Callable[[int, int], int] = lib.ck_pause
+_ck_body_limit: Callable[[int, int], int] = lib.ck_body_limit
+
+DataHandler = Callable[["HttpResponse", bytes, bool], Any]
+
+
+class Body:
+    """Follow the body of one request."""
+
+    __slots__ = ("_content", "_exchange", "_failure", "_handler", "_mode", "_pumping", "_queue", "_waiters")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._mode = 0
+        self._content: bytes | None = None
+        self._failure: int | None = None
+        self._waiters: list[Future[bytes]] = []
+        self._handler: DataHandler | None = None
+        self._queue: deque[Awaitable[Any]] = deque()
+        self._pumping = False
+
+    @property
+    def waiting(self) -> bool:
+        """Tell whether somebody waits for more of the body."""
+        return bool(self._waiters) or self._handler is not None
+
+    async def collect(self) -> bytes:
+        """Return the whole body, whenever it is complete.
+
+        Raises:
+            BodyIncomplete: the client left before.
+            BodyTooLarge: it is longer than its limit.
+            BodyMalformed: its framing is broken.
+            BodyInUse: it is streamed by on_data.
+        """
+        if self._content is None:
+            if self._failure is not None:
+                raise _failure(self._failure)
+            if self._waiters or not self._ask(ck.CK_BODY_COLLECT):
+                return await self._wait()
+            self._content = _ck_py_body_take(self._exchange.handle) or b""
+        return self._content
+
+    async def _wait(self) -> bytes:
+        self._exchange.keep()
+        future = self._exchange.route.runtime.create_future()
+        self._waiters.append(future)
+        content: bytes = await future
+        return content
+
+    def stream(self, handler: DataHandler) -> None:
+        """Hand each part to `handler` as it comes.
+
+        Raises:
+            BodyInUse: somebody reads the body already.
+        """
+        if self._handler is not None:
+            raise BodyInUse("on_data has a handler for this body already")
+        self._handler = handler
+        try:
+            self._ask(ck.CK_BODY_STREAM)
+        except BaseException:
+            self._handler = None
+            raise
+
+    def _ask(self, mode: int) -> bool:
+        result = _ck_body_ask(self._exchange.handle, mode)
+        if result == ck.CK_STATE:
+            raise BodyInUse("this body is read in another way already: either on_data, or body() and its kin")
+        if result == ck.CK_ABORTED:
+            raise _failure(ck.CK_BODY_INCOMPLETE if self._failure is None else self._failure)
+        if result < 0:
+            raise refusal(result, "read the request body")
+        self._mode = mode
+        return result == 1
+
+    # What the exchange calls.
+
+    def event(self, event: int) -> None:
+        """Resolve who waits for the collected body."""
+        if event != ck.CK_BODY_COMPLETE:
+            self.fail(event)
+            return
+        if self._content is None:
+            self._content = _ck_py_body_take(self._exchange.handle) or b""
+        waiters, self._waiters = self._waiters, []
+        for future in waiters:
+            if not future.done():
+                future.set_result(self._content)
+
+    def fail(self, event: int) -> None:
+        """Tell who waits that the body will never be complete."""
+        if self._content is not None:
+            return
+        if self._failure is None:
+            self._failure = event
+        self._handler = None
+        waiters, self._waiters = self._waiters, []
+        for future in waiters:
+            if not future.done():
+                future.set_exception(_failure(self._failure))
+
+    def data(self, response: HttpResponse, chunk: bytes, last: bool) -> None:
+        """Give a part to the handler; coroutines run one after the other."""
+        handler = self._handler
+        if handler is None:
+            return
+        if last:
+            self._handler = None
+        self._exchange.call(response, self._give, response, handler, chunk, last)
+
+    def _give(self, response: HttpResponse, handler: DataHandler, chunk: bytes, last: bool) -> Any:
+        value = handler(response, chunk, last)
+        if not isinstance(value, Awaitable):
+            return None
+        self._queue.append(value)
+        if self._pumping:
+            return None
+        self._pumping = True
+        return self._pump()
+
+    async def _pump(self) -> None:
+        # Reading stops while a part is being worked on, so that the queue
+        # holds no more than one read of parts.
+        handle = self._exchange.handle
+        _ck_pause(handle, 1)
+        try:
+            while self._queue:
+                await self._queue.popleft()
+        finally:
+            self._pumping = False
+            for left in self._queue:
+                close = getattr(left, "close", None)
+                if close is not None:
+                    close()
+            self._queue.clear()
+            _ck_pause(handle, 0)
+
+
+def _failure(event: int) -> CorkbindError:
+    if event == ck.CK_BODY_TOO_LARGE:
+        return BodyTooLarge("the request body is longer than its limit (Limits.body, or max_body of the route)")
+    if event == ck.CK_BODY_MALFORMED:
+        return BodyMalformed("the framing of the request body is broken")
+    return BodyIncomplete("the client left before its request body was complete")
+
+
+class ResponseBody(ResponseCore):
+    """Read the request's body from the response object, as socketify does."""
+
+    __slots__ = ()
+
+    def _body(self) -> Body:
+        exchange = self._exchange()
+        if exchange.body is None:
+            exchange.body = Body(exchange)
+        return exchange.body
+
+    def on_data(self, handler: DataHandler) -> Self:
+        """Hand each part of the request body to `handler(res, chunk, is_end)`.
+
+        Args:
+            handler: a function, or a coroutine function, whose calls then run one
+                after the other. Its segments run corked.
+
+        Raises:
+            BodyInUse: the body is read in another way already.
+            ResponseFinished, RequestExpired: it is too late to read.
+        """
+        if self._state == ABORTED:
+            return self
+        exchange = self._kept()
+        body = self._body()
+        exchange.hold()
+        body.stream(handler)
+        return self
+
+    async def get_data(self) -> BytesIO:
+        """Return the whole request body as a stream.
+
+        Raises:
+            BodyIncomplete: the client left before its end. (socketify gives what
+                arrived, which nobody can tell from a complete body.)
+            BodyTooLarge, BodyMalformed, BodyInUse: as `HttpRequest.body`.
+        """
+        return BytesIO(await self._body().collect())
+
+    async def get_text(self, encoding: str = "utf-8") -> str | None:
+        """Return the request body as text, or None when it cannot be decoded."""
+        content = await self._body().collect()
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            return None
+
+    async def get_json(self) -> Any:
+        """Return the request body parsed as JSON, or None when it is none."""
+        content = await self._body().collect()
+        try:
+            return self._route.runtime.loads(content)
+        except (ValueError, RecursionError):
+            return None
+
+    async def get_form_urlencoded(self, encoding: str = "utf-8") -> dict[str, str] | None:
+        """Return the fields of an HTML form, the last of a name, or None when it is none."""
+        content = await self._body().collect()
+        try:
+            return dict(percent.pairs(content.decode("latin-1"), "the form", encoding))
+        except BadRequest:
+            return None
+
+    def pause(self) -> Self:
+        """Stop reading the connection: the client feels backpressure."""
+        _ck_pause(self._handle, 1)
+        return self
+
+    def resume(self) -> Self:
+        """Read the connection again."""
+        _ck_pause(self._handle, 0)
+        return self
+
+    def body_limit(self, size: int) -> Self:
+        """Change how long this request's body may be, in bytes."""
+        result = _ck_body_limit(self._handle, size)
+        if result < 0:
+            self._refused(result, "change the limit of the body")
+        return self

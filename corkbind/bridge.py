@@ -1,0 +1,241 @@
+"""Join the core's loop of a thread to the asyncio loop that runs there.
+
+The core's loop is one descriptor (an epoll of all its sockets). asyncio watches
+it as it watches any other: when it is readable, `step` lets the core do what is
+ready, which calls back into Python, all without waiting and with the lock held.
+No thread, no polling, no second loop; idle costs nothing. It is the same under
+uvloop, whose loop watches an epoll descriptor just as well.
+
+A coroutine handler must begin inside the core's callback, because there the
+request lies in the receive buffer and the socket is corked, and it must begin
+as a real task, so that timeouts, task groups and context variables work from
+the first line. Python 3.12 has eager tasks. Before, a task hands its first step
+to `loop.call_soon`; the loop *instance* is given another call_soon for the time
+of the construction, which catches the step, and the step is run at once. Where
+a task is current already it cannot run inside another; then it begins one
+iteration later, with the head copied: slower, never different.
+
+The loop's task factory is never touched: it belongs to the application.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+from asyncio import AbstractEventLoop, Future, Task, current_task
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from corkbind._ffi import callbacks
+from corkbind._ffi.constants import CK_NOLOOP
+from corkbind._ffi.layouts import reference
+from corkbind._ffi.loader import lib
+from corkbind.errors import CorkbindError, WrongThread, refusal
+from corkbind.exchange import Exchange
+from corkbind.response import open_blocks
+
+_ck_loop_step: Callable[[], int] = lib.ck_loop_step
+
+log: Final = logging.getLogger("corkbind")
+
+_EAGER: Final = sys.version_info >= (3, 12)
+
+#: The bridges of all threads, for fork and exit.
+_bridges: Final[dict[int, Bridge]] = {}
+
+
+class Bridge:
+    """Run the core's loop of this thread; one a thread, shared by its apps.
+
+    Lifetime: from the first app's `open` to the last one's `close`.
+    """
+
+    __slots__ = ("_caught", "_loop", "_queued", "_thread", "_users", "_watchers")
+
+    def __init__(self) -> None:
+        self._loop: AbstractEventLoop | None = None
+        self._users = 0
+        self._thread = threading.get_ident()
+        self._caught: tuple[Callable[..., Any], tuple[Any, ...], Any] | None = None
+        self._watchers: list[Callable[[], None]] = []
+        self._queued = False
+
+    @classmethod
+    def open(cls) -> Bridge:
+        """Open the thread's core loop, or become one more user of it.
+
+        Raises:
+            OSError: the core could not open its loop.
+        """
+        bridge = _bridges.get(threading.get_ident())
+        result = lib.ck_loop_open(reference(callbacks.CALLBACKS))
+        if result < 0:
+            raise OSError(-result, f"cannot open the loop: {os.strerror(-result)}")
+        if bridge is None:
+            bridge = _bridges[threading.get_ident()] = cls()
+            callbacks.thread.deferred = bridge.soon
+            callbacks.thread.report = bridge.report
+        bridge._users += 1
+        return bridge
+
+    def close(self) -> None:
+        """Take one user away; the last one closes the core's loop."""
+        self._users -= 1
+        if self._users == 0:
+            self.detach()
+            _bridges.pop(self._thread, None)
+            callbacks.thread.deferred = callbacks.thread.report = None
+        lib.ck_loop_close()
+
+    # -- The asyncio side --
+
+    def attach(self, loop: AbstractEventLoop) -> None:
+        """Let an asyncio loop run this one; idempotent.
+
+        Raises:
+            CorkbindError: another asyncio loop of this thread does.
+        """
+        if self._loop is loop:
+            return
+        if self._loop is not None and not self._loop.is_closed():
+            raise CorkbindError("the apps of one thread run in one event loop, and another one has them already")
+        self._loop = loop
+        loop.add_reader(lib.ck_loop_fd(), self.step)
+        self.soon()
+
+    def detach(self) -> None:
+        """Stop being run by the asyncio loop."""
+        loop, self._loop = self._loop, None
+        if loop is not None and not loop.is_closed():
+            loop.remove_reader(lib.ck_loop_fd())
+
+    @property
+    def loop(self) -> AbstractEventLoop:
+        """Return the asyncio loop.
+
+        Raises:
+            CorkbindError: no loop runs this bridge yet.
+        """
+        if self._loop is None:
+            raise CorkbindError("the app has not been started: call app.run(), or await app.start()")
+        return self._loop
+
+    def check_thread(self, doing: str) -> None:
+        """Refuse a call from another thread.
+
+        Raises:
+            WrongThread: names app.defer.
+        """
+        if threading.get_ident() != self._thread:
+            raise WrongThread(f"cannot {doing} from this thread: hand a function to the app's thread with app.defer(fn)")
+
+    def step(self) -> None:
+        """Do what is ready in the core, then raise what was held back."""
+        self._queued = False
+        result = _ck_loop_step()
+        if callbacks.thread.kept is not None:
+            callbacks.raise_kept()
+        if result < 0:
+            self.report(refusal(result, "step the loop") if result == CK_NOLOOP else OSError(-result, os.strerror(-result)))
+        if self._watchers:
+            for watcher in list(self._watchers):
+                watcher()
+
+    def soon(self) -> None:
+        """Step in the next iteration, although no event will come."""
+        if self._loop is not None and not self._queued:
+            self._queued = True
+            self._loop.call_soon(self.step)
+
+    def interrupt(self, error: BaseException) -> None:
+        """Hold KeyboardInterrupt or SystemExit until the current step is over."""
+        callbacks.keep(error)
+        self.soon()
+
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Call `watcher` after each step, until `unwatch`."""
+        self._watchers.append(watcher)
+
+    def unwatch(self, watcher: Callable[[], None]) -> None:
+        """End what `watch` began."""
+        self._watchers.remove(watcher)
+
+    def report(self, error: BaseException) -> None:
+        """Tell the asyncio loop's exception handler."""
+        context = {"message": "corkbind: an error that nobody handled", "exception": error}
+        if self._loop is not None:
+            self._loop.call_exception_handler(context)
+        else:
+            log.error("an error that nobody handled", exc_info=error)
+
+    def create_future(self) -> Future[Any]:
+        """Return a new future of the asyncio loop."""
+        return self.loop.create_future()
+
+    # -- Tasks --
+
+    if _EAGER:
+
+        def start(self, work: Coroutine[Any, Any, Any], name: str) -> bool:
+            """Run the first segment of `work` now, as a task; False when it could not be."""
+            Task(work, loop=self._loop, name=name, eager_start=True)  # type: ignore[call-arg, unused-ignore]
+            return True
+
+    else:
+
+        def start(self, work: Coroutine[Any, Any, Any], name: str) -> bool:
+            """Run the first segment of `work` now, as a task; False when it could not be."""
+            loop: Any = self._loop
+            if current_task(loop) is not None:
+                return False
+            loop.call_soon = self._catch
+            try:
+                Task(work, loop=loop, name=name)
+            finally:
+                del loop.call_soon
+            caught, self._caught = self._caught, None
+            if caught is None:
+                return True  # somebody else's task class: it has its own way to begin
+            callback, arguments, context = caught
+            context.run(callback, *arguments)
+            return True
+
+    def start_later(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        """Run `work` as a task from the next iteration on."""
+        Task(work, loop=self._loop, name=name)
+
+    def _catch(self, callback: Callable[..., Any], *arguments: Any, context: Any = None) -> None:
+        self._caught = (callback, arguments, context)
+
+
+def running_exchanges(app: object) -> list[Exchange]:
+    """Return the kept exchanges of an app."""
+    return [e for e in callbacks.live.values() if isinstance(e, Exchange) and e.route.app is app]
+
+
+def _forked() -> None:
+    """In the child of a fork: every handle is dead and says so."""
+    if _bridges:
+        lib.ck_loop_forked()
+    for bridge in _bridges.values():
+        bridge._loop = None
+        bridge._watchers.clear()
+    _bridges.clear()
+    callbacks.live.clear()
+    open_blocks.clear()
+    callbacks.thread.deferred = callbacks.thread.report = None
+
+
+def _exiting() -> None:
+    """At exit: what is packed leaves, and nothing is printed."""
+    bridge = _bridges.pop(threading.get_ident(), None)
+    if bridge is not None:
+        for _ in range(bridge._users):
+            lib.ck_loop_close()
+
+
+os.register_at_fork(after_in_child=_forked)
+atexit.register(_exiting)

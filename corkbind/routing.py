@@ -1,0 +1,158 @@
+"""Number an app's routes and tell the core about them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+
+from corkbind._ffi.loader import lib
+from corkbind.dispatch import Handler, add_entry, remove_entry
+from corkbind.errors import refusal
+from corkbind.fixed import Fixed
+
+if TYPE_CHECKING:
+    from corkbind.app import App
+
+_H = TypeVar("_H", bound=Callable[..., Any])
+
+_PATTERNS = {
+    errno.EINVAL: 'it must begin with "/", name its parameters, and end with any "*"',
+    errno.E2BIG: "it has more than 32 parameters",
+}
+
+
+class RouteMethod:
+    """Add routes of one method: `app.get(path, handler)` or `@app.get(path)`.
+
+    With a handler the app is returned, so that calls chain; without one a
+    decorator, which returns the handler. `max_body` is the limit of a request's
+    body in bytes, in place of `Limits.body`.
+    """
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, app: App, owner: type[App]) -> RouteAdder:
+        """Return what adds to this app."""
+        return RouteAdder(app, self._name)
+
+
+class RouteAdder:
+    """Add routes of one method to one app."""
+
+    __slots__ = ("_app", "_name")
+
+    def __init__(self, app: App, name: str) -> None:
+        self._app = app
+        self._name = name
+
+    @overload
+    def __call__(self, path: str, handler: Handler | Fixed, *, max_body: int | None = None) -> App: ...
+
+    @overload
+    def __call__(self, path: str, handler: None = None, *, max_body: int | None = None) -> Callable[[_H], _H]: ...
+
+    def __call__(self, path: str, handler: Handler | Fixed | None = None, *, max_body: int | None = None) -> Any:
+        """Add a route.
+
+        Raises:
+            TypeError: the handler is neither callable nor Fixed, or the path no str.
+            ValueError: the path is no pattern.
+        """
+        app, name = self._app, self._name
+        if handler is not None:
+            app.add_route(name, path, handler, max_body)
+            return app
+
+        def decorate(function: _H) -> _H:
+            app.add_route(name, path, function, max_body)
+            return function
+
+        return decorate
+
+
+class Definition(NamedTuple):
+    """Describe one route; `number` is -1 for a fixed answer."""
+
+    method: str
+    path: str
+    number: int
+    fixed: Fixed | None
+    max_body: int
+
+
+class Routes:
+    """Hold an app's routes, so that the core can be told of them when it is there."""
+
+    __slots__ = ("_definitions",)
+
+    def __init__(self) -> None:
+        self._definitions: list[Definition] = []
+
+    def add(self, method: str, path: str, answer: Callable[[int], None] | Fixed, max_body: int | None) -> Definition:
+        """Take a route in.
+
+        Raises:
+            TypeError, ValueError: path or limit make no sense.
+        """
+        if not isinstance(path, str):
+            raise TypeError(f"a path must be str, not {type(path).__name__}")
+        if max_body is not None and (isinstance(max_body, bool) or not isinstance(max_body, int) or max_body < 0):
+            raise ValueError(f"max_body must be a number of bytes, not {max_body!r}")
+        if not path.startswith("/"):
+            raise ValueError(f"{path!r} is not a pattern: {_PATTERNS[errno.EINVAL]}")
+        limit = -1 if max_body is None else max_body
+        if isinstance(answer, Fixed):
+            definition = Definition(method, path, -1, answer, limit)
+        else:
+            definition = Definition(method, path, add_entry(answer), None, limit)
+        self._definitions.append(definition)
+        return definition
+
+    def tell_all(self, app: int) -> None:
+        """Tell a new native app of all routes.
+
+        Raises:
+            ValueError: the core refuses one.
+        """
+        for definition in self._definitions:
+            tell(app, definition)
+
+    def drop(self, definition: Definition) -> None:
+        """Forget a route that the core refused."""
+        self._definitions.remove(definition)
+        if definition.number >= 0:
+            remove_entry(definition.number)
+
+    def free(self) -> None:
+        """Give all numbers back."""
+        for definition in list(self._definitions):
+            self.drop(definition)
+
+
+def tell(app: int, definition: Definition) -> None:
+    """Tell the core of one route.
+
+    Raises:
+        ValueError: it refuses the pattern, or what a fixed answer holds.
+    """
+    pattern = definition.path.encode()
+    name = definition.method.encode()
+    method = lib.ck_method_id(name, len(name))
+    fixed = definition.fixed
+    if fixed is None:
+        result = lib.ck_app_route(app, method, pattern, len(pattern), definition.number, definition.max_body)
+    else:
+        parts = fixed.status, fixed.head, len(fixed.head), fixed.body, len(fixed.body)
+        result = lib.ck_app_fixed(app, method, pattern, len(pattern), *parts)
+    if result >= 0:
+        return
+    if -result in _PATTERNS:
+        raise ValueError(f"{definition.path!r} is not a pattern: {_PATTERNS[-result]}")
+    if fixed is not None and result > -16:
+        raise refusal(result, f"answer {definition.path!r} by Fixed", fixed.head if result == -6 else fixed.status)
+    raise OSError(-result, f"cannot add the route {definition.path!r}: {os.strerror(-result)}")

@@ -1,0 +1,153 @@
+"""Run a coroutine for a response so that each of its segments is corked.
+
+A segment is what runs from one wait to the next. A coroutine handler is the
+body of a real task; between the task and the coroutine stands `drive`, which
+steps it by hand:
+
+* The first segment runs inside the core's callback, which corks. If the
+  coroutine ends in it, nothing more is needed: no keep, no registry.
+* At the first wait the exchange is kept, and `_segments` takes over: it passes
+  on what the coroutine waits for, and at each resumption corks, steps, uncorks.
+
+Failures are answered before the uncork, while the response can still be dropped
+whole. The C object is released after the last uncork, because uncorking needs
+the handle.
+
+Tried: a class with send, throw and close in place of `async def` with a
+generator inside. Each step then is a method call looked up by the task: dearer
+from the first step on, and tasks have no frame to show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any
+
+from corkbind._ffi.loader import lib
+from corkbind.errors import CorkbindError
+from corkbind.exchange import OPEN, Exchange
+from corkbind.response import open_blocks
+
+if TYPE_CHECKING:
+    from corkbind.response import HttpResponse
+
+_ck_cork: Callable[[int], int] = lib.ck_cork
+_ck_uncork: Callable[[int], int] = lib.ck_uncork
+_ck_get_yield: Callable[[int], int] = lib.ck_get_yield
+
+Work = Coroutine[Any, Any, Any]
+
+
+async def drive(response: HttpResponse, work: Work) -> None:
+    """Run `work` from inside a cork: the body of a task that has begun at once."""
+    try:
+        waited = work.send(None)
+    except StopIteration:
+        if response._state == OPEN or response._extra is not None:
+            settle(response)
+        return
+    except BaseException as error:
+        step = _recover(response, error)
+        if step is None:
+            settle(response)
+            return
+        work, waited = step
+    await _followed(response, work, waited, True)
+
+
+async def drive_late(response: HttpResponse, work: Work) -> None:
+    """Run `work` from outside any cork: the body of a task that begins later."""
+    await _followed(response, work, None, False)
+
+
+def settle(response: HttpResponse) -> None:
+    """Do what is left to do when a handler has returned without waiting."""
+    if response._state == OPEN and response._extra is None and _ck_get_yield(response._handle) > 0:
+        return
+    response._exchange().rest()
+
+
+async def _followed(response: HttpResponse, work: Work, waited: Any, started: bool) -> None:
+    exchange = response._exchange()
+    task = asyncio.current_task()
+    _keep(exchange)
+    exchange.holders += 1
+    exchange.tasks.append(task)
+    try:
+        await _segments(response, work, waited, started)
+    finally:
+        exchange.tasks.remove(task)
+        exchange.leave()
+
+
+def _keep(exchange: Exchange) -> None:
+    try:
+        exchange.hold()
+        exchange.keep()
+    except CorkbindError:
+        # The client went in the first segment: the coroutine goes on alone.
+        pass
+
+
+@types.coroutine
+def _segments(response: HttpResponse, work: Work, waited: Any, started: bool) -> Generator[Any, Any, None]:
+    handle = response._handle
+    value: Any = None
+    thrown: BaseException | None = None
+    while True:
+        suspended = _suspend_blocks(handle) if open_blocks else 0
+        if started:
+            try:
+                value = yield waited
+            except GeneratorExit:
+                work.close()
+                raise
+            except BaseException as error:
+                thrown = error
+        started = True
+        _ck_cork(handle)
+        try:
+            if suspended:
+                _resume_blocks(handle, suspended)
+            waited = work.send(value) if thrown is None else work.throw(thrown)
+        except StopIteration:
+            return
+        except BaseException as error:
+            step = _recover(response, error)
+            if step is None:
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+                return
+            work, waited = step
+        finally:
+            thrown = None
+            _ck_uncork(handle)
+
+
+def _recover(response: HttpResponse, error: BaseException) -> tuple[Work, Any] | None:
+    """Answer for a failure; return the error handler's coroutine and what it waits for."""
+    while True:
+        recovery = response._route.runtime.failed(response, error)
+        if recovery is None:
+            return None
+        try:
+            return recovery, recovery.send(None)
+        except StopIteration:
+            return None
+        except BaseException as second:
+            error = second
+
+
+def _suspend_blocks(handle: int) -> int:
+    """Undo the corks of open `with res.corked()` blocks while their coroutine waits."""
+    depth = open_blocks.get(handle, 0)
+    for _ in range(depth):
+        _ck_uncork(handle)
+    return depth
+
+
+def _resume_blocks(handle: int, depth: int) -> None:
+    for _ in range(depth):
+        _ck_cork(handle)
