@@ -26,7 +26,7 @@ import sysconfig
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,7 +102,7 @@ def slug(text: str) -> str:
     return re.sub(r"\W", "_", text)
 
 
-@cache
+@lru_cache
 def compiler() -> str:
     """Returns the C compiler: CC, or the first one installed."""
     chosen = os.environ.get("CC")
@@ -113,7 +113,7 @@ def compiler() -> str:
     raise BuildError(f"{missing}; install one: {package_hint(COMPILER_PACKAGES)}")
 
 
-@cache
+@lru_cache
 def compiler_version(cc: str) -> str:
     shown = subprocess.run([*cc.split(), "--version"], capture_output=True, text=True)
     return shown.stdout.splitlines()[0] if shown.stdout else cc
@@ -127,7 +127,7 @@ def compilers_for_tests() -> list[str]:
     return found
 
 
-@cache
+@lru_cache
 def takes(cc: str, *flags: str) -> bool:
     """Tells whether the compiler and its linker accept the flags without a warning."""
     key = hashlib.sha256("\0".join([cc, compiler_version(cc), *flags]).encode()).hexdigest()[:24]
@@ -309,8 +309,15 @@ class CTest(NamedTuple):
         output = (done.stdout + done.stderr).decode(errors="replace")
         result = re.findall(r"^(\d+) passed, (\d+) failed", output, re.MULTILINE)
         if done.returncode or not result or int(result[-1][1]):
-            return False, f"{name}: FAILED (exit status {done.returncode})\n{output}"
+            return False, f"{name}: FAILED (exit status {done.returncode})\n{shortened(output)}"
         return True, f"{name}: {result[-1][0]} passed, 0 failed"
+
+
+def shortened(output: str, lines: int = 60) -> str:
+    """Returns the first lines and the last: a failure, and the sanitizers' report."""
+    every = output.splitlines()
+    left_out = len(every) - 2 * lines
+    return output if left_out <= 0 else "\n".join([*every[:lines], f"... {left_out} lines ...", *every[-lines:]])
 
 
 def c_tests() -> list[CTest]:
