@@ -159,7 +159,7 @@ typedef struct ck_exchange {
     ck_match match;
 } ck_exchange;
 
-/* ---- connection (http_connection.c) ---- */
+/* ---- connection (http_connection.c, http_input.c, dispatch.c) ---- */
 
 void ck_connection_callbacks(struct us_socket_context_t *context);
 /* Goes on with the input that is there. */
@@ -171,6 +171,19 @@ void ck_connection_finished(ck_connection *connection, ck_exchange *exchange);
 /* Takes that back, for a rollback. */
 void ck_connection_unfinish(ck_connection *connection, ck_exchange *exchange);
 void ck_connection_timer(ck_connection *connection, enum ck_timer timer);
+/* Sets the timer for what the connection waits for once nothing is left to send. */
+void ck_connection_timer_for_phase(ck_connection *connection);
+/* No more requests; the client learns it when all is sent. */
+void ck_connection_linger(ck_connection *connection);
+/* Answers with an error that the core found, in place of a handler's response. */
+void ck_connection_refuse(ck_connection *connection, int status, enum ck_abort_reason reason);
+/* The same for an error in a body, which whoever asked for it is told as well. */
+void ck_connection_refuse_body(ck_connection *connection, int status);
+/* Takes `length` received bytes (none: just goes on with what is kept). */
+void ck_connection_go_through(ck_connection *connection, char *data, size_t length);
+void ck_connection_drop_input(ck_connection *connection);
+/* The head of `exchange`, at `data`, is complete. */
+void ck_connection_dispatch(ck_connection *connection, ck_exchange *exchange, char *data);
 /* Polls for reading or not, by what is held and who paused. */
 void ck_connection_update_reading(ck_connection *connection);
 /* Closes if idle; for draining. Returns true when it did. */
