@@ -511,7 +511,7 @@ static int content_length(ck_head *head, const char *text, size_t length)
 /* RFC 9112 S6.1 and S7: a list of codings, where chunked comes once, and last. */
 static int transfer_encoding(ck_head *head, const char *text, size_t length)
 {
-    for (bool first = true;; first = false) {
+    for (;;) {
         const char *comma = length ? memchr(text, ',', length) : NULL;
         size_t size = comma ? (size_t)(comma - text) : length;
         const char *coding = text;
@@ -526,7 +526,7 @@ static int transfer_encoding(ck_head *head, const char *text, size_t length)
         else if (comma)
             return -400; /* S6.3: another coding after it leaves no way to find the end */
         else
-            head->chunked = first;
+            head->chunked = true;
         if (!comma)
             return ON;
         text += size + 1;
