@@ -6,6 +6,7 @@ A first server: `App().get("/", lambda res, req: res.end("hello")).listen(8000).
 from __future__ import annotations
 
 from corkbind.app import Address, App
+from corkbind.cork import corked_socket
 from corkbind.errors import (
     BadRequest,
     BodyIncomplete,
@@ -25,7 +26,7 @@ from corkbind.fixed import Fixed
 from corkbind.limits import Limits
 from corkbind.options import AppListenOptions, AppOptions
 from corkbind.request import HttpRequest
-from corkbind.response import HttpResponse, corked_socket
+from corkbind.response import HttpResponse
 
 # socketify's names
 Request = AppRequest = HttpRequest

@@ -16,7 +16,7 @@ from corkbind import serving
 from corkbind._ffi import calls
 from corkbind._ffi.loader import lib
 from corkbind.bridge import Bridge
-from corkbind.cork import FACES
+from corkbind.cork_modes import FACES
 from corkbind.dispatch import Dispatcher, ErrorHandler, Handler, handler_name, make_entry
 from corkbind.errors import CorkbindError
 from corkbind.exchange import Route

@@ -33,9 +33,9 @@ from corkbind._ffi import callbacks
 from corkbind._ffi.constants import CK_NOLOOP
 from corkbind._ffi.layouts import reference
 from corkbind._ffi.loader import lib
+from corkbind.cork import open_blocks
 from corkbind.errors import CorkbindError, WrongThread, refusal
 from corkbind.exchange import Exchange
-from corkbind.response import open_blocks
 
 _ck_loop_step: Callable[[], int] = lib.ck_loop_step
 

@@ -1,105 +1,119 @@
-"""Say what a write outside any callback does: App(cork=...).
+"""Cork by hand: for a function, for a block, and sending in between.
 
-auto    packed for each socket, sent at the end of the loop's iteration.
-manual  sent at once.
-warn    as auto, and each place in the source is reported once.
-strict  raises UncorkedWrite.
-
-"auto" is how the core works, and costs nothing. The other three put a look at
-the cork before each write, in response classes of their own, so that the usual
-class does not pay for them. A write while another socket is corked counts as
-corked: the core gives it a cork of its own as far as that one lasts.
+Handlers and callbacks are corked anyway; this is for code that runs outside
+them, a callback of another library say, and wants one send for several writes.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
-import os
-import sys
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from corkbind._ffi.loader import lib
-from corkbind.errors import UncorkedWrite
-from corkbind.exchange import OPEN
-from corkbind.response import HttpResponse
+from corkbind.exchange import ABORTED, ResponseCore
+from corkbind.flow import is_coroutine_function
 
-_ck_corked: Callable[[], int] = lib.ck_corked
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from corkbind.response import HttpResponse
+
+_T = TypeVar("_T")
+
+_ck_cork: Callable[[int], int] = lib.ck_cork
+_ck_uncork: Callable[[int], int] = lib.ck_uncork
 _ck_flush: Callable[[int], int] = lib.ck_flush
+_ck_corked: Callable[[], int] = lib.ck_corked
 
-_WRITES: Final = (
-    "end",
-    "end_without_body",
-    "json",
-    "redirect",
-    "send",
-    "try_end",
-    "write",
-    "write_continue",
-    "write_header",
-    "write_status",
-)
-_PACKAGE: Final = os.path.dirname(os.path.abspath(__file__))
-_reported: Final[set[tuple[str, int]]] = set()
-
-log: Final = logging.getLogger("corkbind.cork")
+#: `with res.corked():` blocks that are open, by handle; a wait suspends them.
+open_blocks: dict[int, int] = {}
 
 
-def _flush_after(response: HttpResponse, name: str, write: Callable[..., Any], arguments: Any, options: Any) -> Any:
-    outside = response._state == OPEN and not _ck_corked()
-    result = write(response, *arguments, **options)
-    if outside:
-        _ck_flush(response._handle)
-    return result
+class ResponseCorking(ResponseCore):
+    """Cork a response by hand."""
+
+    __slots__ = ()
+
+    def _before_body(self) -> None:
+        """Write what must precede the body; the writing class does."""
+        raise NotImplementedError
+
+    @property
+    def is_corked(self) -> bool:
+        """Tell whether this response's socket is the corked one of the thread."""
+        return _ck_corked() == self._handle
+
+    def cork(self, callback: Callable[[Any], _T]) -> _T | None:
+        """Run `callback(res)` corked: all it writes leaves in one send. Return what it returned.
+
+        Nothing is run when the client has gone.
+
+        Raises:
+            TypeError: `callback` is a coroutine function, which could not stay
+                corked across its waits. Segments of coroutines are corked anyway.
+        """
+        if is_coroutine_function(callback):
+            raise TypeError("cork() takes a plain function: each segment of a coroutine is corked already")
+        result = _ck_cork(self._handle)
+        if result < 0:
+            self._refused(result, "cork the response")
+            return None
+        try:
+            value = callback(self)
+        finally:
+            _ck_uncork(self._handle)
+        if isinstance(value, Coroutine):
+            value.close()
+            raise TypeError("cork() takes a plain function, and this one returned a coroutine")
+        return value
+
+    def corked(self) -> Corked:
+        """Cork for a block: `with res.corked(): ...`. A wait inside flushes."""
+        return Corked(self)  # type: ignore[arg-type]  # every response is an HttpResponse
+
+    def flush(self) -> Self:
+        """Send what is packed now, and stay corked."""
+        if self._state != ABORTED:
+            self._before_body()
+            result = _ck_flush(self._handle)
+            if result < 0:
+                self._refused(result, "flush")
+        return self
 
 
-def _warn_before(response: HttpResponse, name: str, write: Callable[..., Any], arguments: Any, options: Any) -> Any:
-    if response._state == OPEN and not _ck_corked():
-        place = _place()
-        if place not in _reported:
-            _reported.add(place)
-            log.warning(
-                "%s:%d: res.%s() outside any cork: packed until the end of the iteration here, "
-                "1 send for each such call with cork='manual'; use res.cork(fn) or res.corked()",
-                *place,
-                name,
-            )
-    return write(response, *arguments, **options)
+class Corked:
+    """Cork a response for the time of a `with` block."""
+
+    __slots__ = ("_handle", "_response")
+
+    def __init__(self, response: HttpResponse) -> None:
+        self._response = response
+        self._handle = 0
+
+    def __enter__(self) -> HttpResponse:
+        handle = self._response._handle
+        result = _ck_cork(handle)
+        if result < 0:
+            self._response._refused(result, "cork the response")
+        else:
+            self._handle = handle
+            open_blocks[handle] = open_blocks.get(handle, 0) + 1
+        return self._response
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._handle:
+            depth = open_blocks.pop(self._handle) - 1
+            if depth:
+                open_blocks[self._handle] = depth
+            _ck_uncork(self._handle)
+            self._handle = 0
 
 
-def _raise_before(response: HttpResponse, name: str, write: Callable[..., Any], arguments: Any, options: Any) -> Any:
-    if response._state == OPEN and not _ck_corked():
-        raise UncorkedWrite("{}:{}: res.{}() outside any cork; use res.cork(fn) or res.corked()".format(*_place(), name))
-    return write(response, *arguments, **options)
+def corked_socket() -> int:
+    """Return the handle of the exchange whose socket is corked on this thread, or 0.
 
-
-def _place() -> tuple[str, int]:
-    """Return file and line of the nearest caller outside this package."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_lineno
-
-
-def _guarded(name: str, guard: Callable[..., Any]) -> Callable[..., Any]:
-    write = getattr(HttpResponse, name)
-
-    @functools.wraps(write)
-    def method(self: HttpResponse, *arguments: Any, **options: Any) -> Any:
-        return guard(self, name, write, arguments, options)
-
-    return method
-
-
-def _face(name: str, guard: Callable[..., Any]) -> type[HttpResponse]:
-    methods: dict[str, Any] = {write: _guarded(write, guard) for write in _WRITES}
-    return type(name, (HttpResponse,), {"__slots__": (), "__doc__": HttpResponse.__doc__, **methods})
-
-
-FACES: Final[dict[str, type[HttpResponse]]] = {
-    "auto": HttpResponse,
-    "manual": _face("ManualResponse", _flush_after),
-    "warn": _face("WarnResponse", _warn_before),
-    "strict": _face("StrictResponse", _raise_before),
-}
+    `res.handle` is the same number for a response.
+    """
+    return _ck_corked()

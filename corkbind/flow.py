@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from corkbind._ffi.loader import lib
@@ -112,6 +113,10 @@ class ResponseFlow(ResponseCore):
         Raises:
             ConnectionClosed: the client went first.
         """
+        if self.buffered_amount and self._state != ENDED:
+            # The end of the segment sends what is packed; what the kernel does
+            # not take then is worth waiting for.
+            await _next_iteration()
         if self._state == ABORTED:
             raise ConnectionClosed()
         if self._state != ENDED and _ck_buffered_amount(self._handle) > 0:
@@ -152,6 +157,11 @@ class ResponseFlow(ResponseCore):
 
     def _self(self) -> Any:
         return self
+
+
+@types.coroutine
+def _next_iteration() -> Generator[None, None, None]:
+    yield
 
 
 def is_coroutine_function(function: object) -> bool:

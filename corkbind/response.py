@@ -1,4 +1,4 @@
-"""Let a handler answer: status, fields, body, and corking by hand.
+"""Let a handler answer: status, fields and body.
 
 Every method that writes returns the response, so calls chain. When the client
 has gone (`res.aborted`), writing does nothing; after the end it raises
@@ -8,25 +8,23 @@ ResponseFinished. What is given is checked before a byte is packed.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from corkbind._ffi.constants import CK_CLOSE, CK_FRAMING, CK_NAME, CK_VALUE, HOT_LENGTH
 from corkbind._ffi.loader import lib
 from corkbind.body import ResponseBody
 from corkbind.cookies import format_cookie
+from corkbind.cork import ResponseCorking
 from corkbind.errors import ResponseFinished, odd_character, refusal
 from corkbind.exchange import ABORTED, ENDED, OPEN, as_coroutine
 from corkbind.fields import exact_bytes, field_name, field_value, json_bytes, latin1, status_line, status_number
-from corkbind.flow import ResponseFlow, is_coroutine_function
+from corkbind.flow import ResponseFlow
 from corkbind.request import _ck_py_remote_address, address_text
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
-_T = TypeVar("_T")
 Fields = Mapping[str, Any] | Iterable[tuple[str | bytes, str | bytes | int]]
 
 _ck_alive: Callable[[int], int] = lib.ck_alive
@@ -43,20 +41,15 @@ _ck_write_continue: Callable[[int], int] = lib.ck_write_continue
 _ck_has_started: Callable[[int], int] = lib.ck_has_started
 _ck_sends: Callable[[int], int] = lib.ck_sends
 _ck_close: Callable[[int], int] = lib.ck_close
-_ck_cork: Callable[[int], int] = lib.ck_cork
-_ck_uncork: Callable[[int], int] = lib.ck_uncork
-_ck_flush: Callable[[int], int] = lib.ck_flush
-_ck_corked: Callable[[], int] = lib.ck_corked
 
 _TEXT = b"text/plain; charset=utf-8"
 _BYTES = b"text/plain"
 _JSON = b"application/json"
 
-#: `with res.corked():` blocks that are open, by handle; a wait suspends them.
-open_blocks: dict[int, int] = {}
+_ABOUT_NAME = (CK_NAME, CK_FRAMING)
 
 
-class HttpResponse(ResponseBody, ResponseFlow):
+class HttpResponse(ResponseBody, ResponseFlow, ResponseCorking):
     """Answer one request."""
 
     __slots__ = ()
@@ -77,11 +70,6 @@ class HttpResponse(ResponseBody, ResponseFlow):
     def aborted(self) -> bool:
         """Tell whether the client went before the response had ended."""
         return self._state == ABORTED
-
-    @property
-    def is_corked(self) -> bool:
-        """Tell whether this response's socket is the corked one of the thread."""
-        return _ck_corked() == self._handle
 
     @property
     def sends(self) -> int:
@@ -342,36 +330,6 @@ class HttpResponse(ResponseBody, ResponseFlow):
             self._refused(result, "send 100 Continue")
         return self
 
-    # -- Corking --
-
-    def cork(self, callback: Callable[[Any], _T]) -> _T | None:
-        """Run `callback(res)` corked: all it writes leaves in one send. Return what it returned.
-
-        Nothing is run when the client has gone.
-
-        Raises:
-            TypeError: `callback` is a coroutine function, which could not stay
-                corked across its waits. Segments of coroutines are corked anyway.
-        """
-        if is_coroutine_function(callback):
-            raise TypeError("cork() takes a plain function: each segment of a coroutine is corked already")
-        result = _ck_cork(self._handle)
-        if result < 0:
-            self._refused(result, "cork the response")
-            return None
-        try:
-            value = callback(self)
-        finally:
-            _ck_uncork(self._handle)
-        if isinstance(value, Coroutine):
-            value.close()
-            raise TypeError("cork() takes a plain function, and this one returned a coroutine")
-        return value
-
-    def corked(self) -> Corked:
-        """Cork for a block: `with res.corked(): ...`. A wait inside flushes."""
-        return Corked(self)
-
     def cork_end(self, message: object = b"", end_connection: bool = False) -> Self:
         """End corked: one send."""
         self.cork(lambda response: response.end(message, end_connection))
@@ -387,15 +345,6 @@ class HttpResponse(ResponseBody, ResponseFlow):
     ) -> Self:
         """Send a whole response corked: one send."""
         self.cork(lambda response: response.send(message, content_type, status, headers, end_connection))
-        return self
-
-    def flush(self) -> Self:
-        """Send what is packed now, and stay corked."""
-        if self._state != ABORTED:
-            self._before_body()
-            result = _ck_flush(self._handle)
-            if result < 0:
-                self._refused(result, "flush")
         return self
 
     # -- The connection --
@@ -427,42 +376,3 @@ class HttpResponse(ResponseBody, ResponseFlow):
     def run_async(self, work: Coroutine[Any, Any, Any]) -> None:
         """Go on answering in a coroutine; what it raises is answered as a handler's failure."""
         self._route.runtime.run(self, as_coroutine(work), getattr(work, "__qualname__", "run_async"))
-
-
-class Corked:
-    """Cork a response for the time of a `with` block."""
-
-    __slots__ = ("_handle", "_response")
-
-    def __init__(self, response: HttpResponse) -> None:
-        self._response = response
-        self._handle = 0
-
-    def __enter__(self) -> HttpResponse:
-        handle = self._response._handle
-        result = _ck_cork(handle)
-        if result < 0:
-            self._response._refused(result, "cork the response")
-        else:
-            self._handle = handle
-            open_blocks[handle] = open_blocks.get(handle, 0) + 1
-        return self._response
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._handle:
-            depth = open_blocks.pop(self._handle) - 1
-            if depth:
-                open_blocks[self._handle] = depth
-            _ck_uncork(self._handle)
-            self._handle = 0
-
-
-_ABOUT_NAME = (CK_NAME, CK_FRAMING)
-
-
-def corked_socket() -> int:
-    """Return the handle of the exchange whose socket is corked on this thread, or 0.
-
-    `res.handle` is the same number for a response.
-    """
-    return _ck_corked()

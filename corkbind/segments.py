@@ -26,9 +26,9 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from corkbind._ffi.loader import lib
+from corkbind.cork import open_blocks
 from corkbind.errors import CorkbindError
 from corkbind.exchange import OPEN, Exchange
-from corkbind.response import open_blocks
 
 if TYPE_CHECKING:
     from corkbind.response import HttpResponse

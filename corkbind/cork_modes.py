@@ -1,0 +1,105 @@
+"""Say what a write outside any callback does: App(cork=...).
+
+auto    packed for each socket, sent at the end of the loop's iteration.
+manual  sent at once.
+warn    as auto, and each place in the source is reported once.
+strict  raises UncorkedWrite.
+
+"auto" is how the core works, and costs nothing. The other three put a look at
+the cork before each write, in response classes of their own, so that the usual
+class does not pay for them. A write while another socket is corked counts as
+corked: the core gives it a cork of its own as far as that one lasts.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from corkbind._ffi.loader import lib
+from corkbind.errors import UncorkedWrite
+from corkbind.exchange import OPEN
+from corkbind.response import HttpResponse
+
+_ck_corked: Callable[[], int] = lib.ck_corked
+_ck_flush: Callable[[int], int] = lib.ck_flush
+
+_WRITES: Final = (
+    "end",
+    "end_without_body",
+    "json",
+    "redirect",
+    "send",
+    "try_end",
+    "write",
+    "write_continue",
+    "write_header",
+    "write_status",
+)
+_PACKAGE: Final = os.path.dirname(os.path.abspath(__file__))
+_reported: Final[set[tuple[str, int]]] = set()
+
+log: Final = logging.getLogger("corkbind.cork")
+
+
+def _flush_after(response: HttpResponse, name: str, write: Callable[..., Any], arguments: Any, options: Any) -> Any:
+    outside = response._state == OPEN and not _ck_corked()
+    result = write(response, *arguments, **options)
+    if outside:
+        _ck_flush(response._handle)
+    return result
+
+
+def _warn_before(response: HttpResponse, name: str, write: Callable[..., Any], arguments: Any, options: Any) -> Any:
+    if response._state == OPEN and not _ck_corked():
+        place = _place()
+        if place not in _reported:
+            _reported.add(place)
+            log.warning(
+                "%s:%d: res.%s() outside any cork: packed until the end of the iteration here, "
+                "1 send for each such call with cork='manual'; use res.cork(fn) or res.corked()",
+                *place,
+                name,
+            )
+    return write(response, *arguments, **options)
+
+
+def _raise_before(response: HttpResponse, name: str, write: Callable[..., Any], arguments: Any, options: Any) -> Any:
+    if response._state == OPEN and not _ck_corked():
+        raise UncorkedWrite("{}:{}: res.{}() outside any cork; use res.cork(fn) or res.corked()".format(*_place(), name))
+    return write(response, *arguments, **options)
+
+
+def _place() -> tuple[str, int]:
+    """Return file and line of the nearest caller outside this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
+
+
+def _guarded(name: str, guard: Callable[..., Any]) -> Callable[..., Any]:
+    write = getattr(HttpResponse, name)
+
+    @functools.wraps(write)
+    def method(self: HttpResponse, *arguments: Any, **options: Any) -> Any:
+        return guard(self, name, write, arguments, options)
+
+    return method
+
+
+def _face(name: str, guard: Callable[..., Any]) -> type[HttpResponse]:
+    methods: dict[str, Any] = {write: _guarded(write, guard) for write in _WRITES}
+    return type(name, (HttpResponse,), {"__slots__": (), "__doc__": HttpResponse.__doc__, **methods})
+
+
+FACES: Final[dict[str, type[HttpResponse]]] = {
+    "auto": HttpResponse,
+    "manual": _face("ManualResponse", _flush_after),
+    "warn": _face("WarnResponse", _warn_before),
+    "strict": _face("StrictResponse", _raise_before),
+}
