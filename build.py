@@ -435,14 +435,26 @@ def command_test(options: argparse.Namespace, rest: list[str]) -> None:
         build_library(sanitize=True)
         run_pytest(venv_for_tests(), rest, sanitizer_environment())
         return
-    for version in PYTHONS if options.all_pythons else ():
-        if python := find_python(version):
-            say(f"Python {version}")
-            run_pytest(venv_for_tests(python, f".venv-{version}"), rest)
-        else:
-            require_in_ci(f"Python {version} is not installed")
-    if not options.all_pythons:
+    if options.all_pythons:
+        run_on_all_pythons(rest)
+    else:
         run_pytest(venv_for_tests(), rest)
+
+
+def run_on_all_pythons(rest: list[str]) -> None:
+    failed = []
+    for version in PYTHONS:
+        python = find_python(version)
+        if not python:
+            require_in_ci(f"Python {version} is not installed")
+            continue
+        say(f"Python {version}")
+        try:
+            run_pytest(venv_for_tests(python, f".venv-{version}"), rest)
+        except BuildError:
+            failed.append(version)
+    if failed:
+        raise BuildError(f"pytest failed on Python {', '.join(failed)}")
 
 
 def command_lint(options: argparse.Namespace, rest: list[str]) -> None:

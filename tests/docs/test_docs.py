@@ -55,20 +55,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"you asked for " + self.path.encode())
     def log_message(self, *_): pass
 class app:
-    run = http.server.HTTPServer(("127.0.0.1", 3000), Handler).serve_forever
+    run = http.server.HTTPServer(("127.0.0.1", 8000), Handler).serve_forever
 app.run()
 ```
 """
 
 
 def test_a_server_block_serves_the_commands_below_it(tmp_path: Path) -> None:
-    shown = "```console\n$ curl -s http://127.0.0.1:3000/x\nyou asked for /x\n```\n"
+    shown = "```console\n$ curl -s http://127.0.0.1:8000/x\nyou asked for /x\n```\n"
     assert read(tmp_path, SERVER + shown) == 2
 
 
 def test_a_wrong_answer_is_found(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="is not"):
-        read(tmp_path, SERVER + "```console\n$ curl -s http://127.0.0.1:3000/x\nyou asked for /y\n```\n")
+        read(tmp_path, SERVER + "```console\n$ curl -s http://127.0.0.1:8000/x\nyou asked for /y\n```\n")
 
 
 def test_a_failing_script_is_found(tmp_path: Path) -> None:
