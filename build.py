@@ -382,8 +382,8 @@ def create_venv(python: str, folder: Path) -> None:
     run([python, "-m", "venv", "--clear", folder])
 
 
-def venv_for_tests(python: str = sys.executable, folder: str = ".venv") -> Path:
-    return make_venv(python, ROOT / folder, ["--editable", ".[test]"], ROOT / "pyproject.toml")
+def project_venv(folder: str = ".venv", extra: str = "test", python: str = sys.executable) -> Path:
+    return make_venv(python, ROOT / folder, ["--editable", f".[{extra}]"], ROOT / "pyproject.toml")
 
 
 def find_python(version: str) -> str | None:
@@ -433,12 +433,12 @@ def command_test(options: argparse.Namespace, rest: list[str]) -> None:
         run_c_tests()
     if options.sanitize:
         build_library(sanitize=True)
-        run_pytest(venv_for_tests(), rest, sanitizer_environment())
+        run_pytest(project_venv(), rest, sanitizer_environment())
         return
     if options.all_pythons:
         run_on_all_pythons(rest)
     else:
-        run_pytest(venv_for_tests(), rest)
+        run_pytest(project_venv(), rest)
 
 
 def run_on_all_pythons(rest: list[str]) -> None:
@@ -450,7 +450,7 @@ def run_on_all_pythons(rest: list[str]) -> None:
             continue
         say(f"Python {version}")
         try:
-            run_pytest(venv_for_tests(python, f".venv-{version}"), rest)
+            run_pytest(project_venv(f".venv-{version}", python=python), rest)
         except BuildError:
             failed.append(version)
     if failed:
@@ -459,7 +459,7 @@ def run_on_all_pythons(rest: list[str]) -> None:
 
 def command_lint(options: argparse.Namespace, rest: list[str]) -> None:
     build_library()
-    python = venv_for_tests()
+    python = project_venv()
     lint_c()
     lint_marks()
     run([python, "-m", "ruff", "check", "."])
@@ -491,9 +491,8 @@ def lint_marks() -> None:
 
 def command_bench(options: argparse.Namespace, rest: list[str]) -> None:
     build_library()
-    pins = ROOT / "tests" / "bench" / "requirements.txt"
-    python = make_venv(sys.executable, ROOT / ".venv-bench", ["-r", str(pins)], pins)
-    run([python, ROOT / "tests" / "bench" / "bench.py", *rest], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    python = project_venv(".venv-bench", "bench")
+    run([python, ROOT / "tests" / "bench" / "bench.py", *rest])
 
 
 def command_clean(options: argparse.Namespace, rest: list[str]) -> None:

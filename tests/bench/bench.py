@@ -200,16 +200,6 @@ def table(results: Results, peers: list[str]) -> Iterator[str]:
             yield row(peer, by_peer, yardsticks)
 
 
-def versions(peers: list[str]) -> dict[str, str]:
-    found = {}
-    for peer in peers:
-        try:
-            found[peer] = metadata.version(peer)
-        except metadata.PackageNotFoundError:
-            found[peer] = "this tree"
-    return found
-
-
 def save(results: Results, peers: list[str], options: argparse.Namespace) -> Path:
     samples = {
         name: {peer: [sample._asdict() for sample in taken] for peer, taken in by_peer.items()}
@@ -220,7 +210,7 @@ def save(results: Results, peers: list[str], options: argparse.Namespace) -> Pat
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
         "rounds": options.rounds,
         "seconds": options.seconds,
-        "versions": versions(peers),
+        "versions": {peer: metadata.version(peer) for peer in peers},
         "samples": samples,
     }
     path = OUT / time.strftime("%Y%m%d-%H%M%S.json")

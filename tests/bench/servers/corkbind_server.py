@@ -39,7 +39,7 @@ def down(res, req):
 @app.post("/up")
 async def up(res, req):
     body = await res.get_data()
-    res.end(str(len(body)))
+    res.end(str(len(body.getbuffer())))
 
 
 app.listen({"port": int(sys.argv[1]), "host": "127.0.0.1"})
