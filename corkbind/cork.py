@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from corkbind._ffi.loader import lib
-from corkbind.exchange import ABORTED, ResponseCore
+from corkbind.exchange import ABORTED, Exchange, ResponseCore
 from corkbind.flow import is_coroutine_function
 
 if TYPE_CHECKING:
@@ -60,10 +60,15 @@ class ResponseCorking(ResponseCore):
         if result < 0:
             self._refused(result, "cork the response")
             return None
+        exchange = self._extra
+        if exchange is not None:
+            exchange.holders += 1  # uncorking needs the handle, which the end would release
         try:
             value = callback(self)
         finally:
             _ck_uncork(self._handle)
+            if exchange is not None:
+                exchange.leave()
         if isinstance(value, Coroutine):
             value.close()
             raise TypeError("cork() takes a plain function, and this one returned a coroutine")
@@ -86,10 +91,11 @@ class ResponseCorking(ResponseCore):
 class Corked:
     """Cork a response for the time of a `with` block."""
 
-    __slots__ = ("_handle", "_response")
+    __slots__ = ("_exchange", "_handle", "_response")
 
     def __init__(self, response: HttpResponse) -> None:
         self._response = response
+        self._exchange: Exchange | None = None
         self._handle = 0
 
     def __enter__(self) -> HttpResponse:
@@ -99,6 +105,9 @@ class Corked:
             self._response._refused(result, "cork the response")
         else:
             self._handle = handle
+            self._exchange = self._response._extra
+            if self._exchange is not None:
+                self._exchange.holders += 1
             open_blocks[handle] = open_blocks.get(handle, 0) + 1
         return self._response
 
@@ -109,6 +118,8 @@ class Corked:
                 open_blocks[self._handle] = depth
             _ck_uncork(self._handle)
             self._handle = 0
+            if self._exchange is not None:
+                self._exchange.leave()
 
 
 def corked_socket() -> int:

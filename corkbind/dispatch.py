@@ -92,16 +92,20 @@ class Dispatcher:
     def run(self, response: HttpResponse, work: Coroutine[Any, Any, Any], name: str) -> None:
         """Run a coroutine for a response, corked from its first line."""
         handle = response._handle
+        exchange = response._extra
         corked = _ck_cork(handle)
+        if exchange is not None:
+            exchange.holders += 1  # uncorking needs the handle, which the end would release
         first = drive(response, work)
         try:
-            started = self._bridge().start(first, name)
+            if not self._bridge().start(first, name):
+                first.close()
+                self._later(response, work, name)
         finally:
             if corked >= 0:
                 _ck_uncork(handle)
-        if not started:
-            first.close()
-            self._later(response, work, name)
+            if exchange is not None:
+                exchange.leave()
 
     def _later(self, response: HttpResponse, work: Coroutine[Any, Any, Any], name: str) -> None:
         if response._state == OPEN:

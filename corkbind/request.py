@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from corkbind import percent
-from corkbind._ffi.loader import lib
+from corkbind._ffi.loader import UNKNOWN, lib
 from corkbind.cookies import parse_cookies
-from corkbind.errors import BadRequest, RequestExpired, refusal
+from corkbind.errors import BadRequest, refusal
 from corkbind.fields import field_name
 
 if TYPE_CHECKING:
@@ -73,23 +73,21 @@ class HttpRequest:
     def _read(self, name: str) -> Any:
         try:
             return _PRESERVED[name](self._handle)
-        except ValueError as error:  # NULL: the handle is stale
+        except ValueError as error:  # the handle is stale
             return self._after(name, error)
 
-    def _after(self, name: str, error: ValueError) -> Any:
-        """Answer from what was preserved.
+    def _after(self, name: str, error: ValueError | None = None) -> Any:
+        """Answer from what was preserved, after the core did not.
 
         Raises:
             RequestExpired, WrongThread: nothing was.
         """
-        if self._kept is not None and name in self._kept:
+        if self._kept is not None:
             return self._kept[name]
-        if str(error) != "PyObject is NULL":
-            raise error
         result = _ck_alive(self._handle)
-        if result < 0:
-            raise refusal(result, f"read the {name} of the request") from None
-        raise RequestExpired(f"cannot read the {name} of the request") from None
+        if error is not None and result not in UNKNOWN:
+            raise error
+        raise refusal(result, f"read the {name} of the request") from None
 
     # -- The request line --
 
@@ -119,10 +117,7 @@ class HttpRequest:
     def is_ancient(self) -> bool:
         """Tell whether the client speaks HTTP/1.0."""
         minor = _ck_http_minor(self._handle)
-        return bool((self._read_kept("minor") if minor < 0 else minor) == 0)
-
-    def _read_kept(self, name: str) -> Any:
-        return self._after(name, ValueError("PyObject is NULL"))
+        return bool((self._after("minor") if minor < 0 else minor) == 0)
 
     # -- Fields --
 
@@ -136,7 +131,7 @@ class HttpRequest:
         try:
             return _ck_py_header(self._handle, key, len(key))
         except ValueError as error:
-            self._after("headers", error)
+            self._after("headers", error)  # raises when nothing was preserved
             return self.get_headers().get(name.lower())
 
     def get_headers(self) -> dict[str, str]:
@@ -228,7 +223,7 @@ class HttpRequest:
     def _raw_parameters(self) -> list[str]:
         count = _ck_parameter_count(self._handle)
         if count < 0:
-            return list(self._read_kept("parameters"))
+            return list(self._after("parameters"))
         return [_ck_py_parameter(self._handle, index) or "" for index in range(count)]
 
     def get_cookie(self, name: str) -> str | None:
@@ -253,7 +248,7 @@ class HttpRequest:
     def get_remote_port(self) -> int:
         """Return the client's port; 0 when there is none."""
         port = _ck_remote_port(self._handle)
-        return int(self._read_kept("port")) if port < 0 else port
+        return int(self._after("port")) if port < 0 else port
 
     # -- The body --
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
+import struct
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -56,6 +58,16 @@ class Client:
         finally:
             writer.close()
             await writer.wait_closed()
+
+    async def reset(self, data: bytes, pause: float = 0.02) -> None:
+        """Send bytes, wait a little, and reset the connection: a client that has gone for good."""
+        _, writer = await self.connect()
+        writer.write(data)
+        await writer.drain()
+        await asyncio.sleep(pause)
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
 
     async def ask(self, target: str = "/", method: str = "GET", body: bytes = b"", headers: str = "") -> Answer:
         """Ask one thing on a connection of its own."""
