@@ -82,6 +82,9 @@ static ck_cork_buffer *take(ck_stream *stream)
         ck_stream *oldest = corks->held_first;
         ck_stream_flush(oldest, CK_FLUSH_EVICTED);
         give_back(oldest);
+        if (oldest->depth == 0) {
+            ck_stream_sent_later(oldest);
+        }
     }
     ck_cork_buffer *buffer = corks->pool;
     if (buffer) {
@@ -173,9 +176,9 @@ static void backlog_drop(ck_stream *stream)
 
 /* ---- Sending ---- */
 
-static int as_int(size_t length)
+static int at_most(size_t length, int most)
 {
-    return length > INT_MAX ? INT_MAX : (int) length;
+    return length > (size_t) most ? most : (int) length;
 }
 
 /* Sends one or two parts in one system call. Returns the bytes taken. */
@@ -183,16 +186,17 @@ static size_t send_parts(ck_stream *stream, const char *first, size_t first_leng
 {
     int taken;
     if (first_length == 0) {
-        taken = us_socket_write(0, stream->socket, second, as_int(second_length), 0);
+        taken = us_socket_write(0, stream->socket, second, at_most(second_length, INT_MAX), 0);
     } else if (second_length == 0) {
-        taken = us_socket_write(0, stream->socket, first, as_int(first_length), 0);
-    } else {
-        taken = us_socket_write2(0, stream->socket, first, as_int(first_length), second, as_int(second_length));
+        taken = us_socket_write(0, stream->socket, first, at_most(first_length, INT_MAX), 0);
+    } else { /* the first is packed bytes: a small part of an int */
+        int left = INT_MAX - (int) first_length;
+        taken = us_socket_write2(0, stream->socket, first, (int) first_length, second, at_most(second_length, left));
     }
-    stream->stats->sends++;
+    stream->stats->sends += taken > 0;
     stream->stats->bytes += (uint64_t) taken;
-    size_t total = first_length + second_length;
-    if ((size_t) taken < total && us_socket_last_error(stream->socket)) {
+    stream->full = (size_t) taken < first_length + second_length;
+    if (stream->full && us_socket_last_error(stream->socket)) {
         stream->broken = true;
         backlog_drop(stream);
     }
@@ -230,6 +234,18 @@ static int64_t send_packed_and(ck_stream *stream, const char *data, size_t lengt
         taken = length;
     }
     return (int64_t) taken;
+}
+
+/* Sends at once what is too big to pack. A stream that holds no buffer and is
+ * not corked has no flush ahead that would look after it. */
+static int64_t send_big(ck_stream *stream, const char *data, size_t length, bool keep)
+{
+    stream->stats->flushes[CK_FLUSH_VECTORED]++;
+    int64_t taken = send_packed_and(stream, data, length, keep);
+    if (stream->depth == 0 && !stream->cork) {
+        ck_stream_sent_later(stream);
+    }
+    return taken;
 }
 
 void ck_stream_flush(ck_stream *stream, enum ck_flush_reason reason)
@@ -320,8 +336,7 @@ int ck_stream_write(ck_stream *stream, const char *data, size_t length)
         return CK_ABORTED;
     }
     if (length >= CK_CORK_CAPACITY) {
-        stream->stats->flushes[CK_FLUSH_VECTORED]++;
-        int64_t taken = send_packed_and(stream, data, length, true);
+        int64_t taken = send_big(stream, data, length, true);
         return taken < 0 ? (int) taken : 0;
     }
     if (!stream->cork && !take(stream)) {
@@ -344,8 +359,7 @@ int64_t ck_stream_try_write(ck_stream *stream, const char *data, size_t length)
         int result = ck_stream_write(stream, data, length);
         return result < 0 ? result : (int64_t) length;
     }
-    stream->stats->flushes[CK_FLUSH_VECTORED]++;
-    return send_packed_and(stream, data, length, false);
+    return send_big(stream, data, length, false);
 }
 
 size_t ck_stream_packed(const ck_stream *stream)

@@ -41,6 +41,7 @@ typedef struct ck_stream {
     struct ck_stream *held_next;
     uint32_t flushes;           /* times that packed bytes have left */
     uint16_t depth;             /* corks open */
+    bool full;                  /* the kernel took less than it was given, and has no room since */
     bool broken;                /* a send failed for good: nothing can leave any more */
 } ck_stream;
 
@@ -92,6 +93,8 @@ void ck_stream_truncate(ck_stream *stream, size_t mark);
  * iteration; implemented by the connection, which may be waiting for this. May
  * close the socket. */
 void ck_stream_sent(ck_stream *stream);
+/* The same in the next step, for bytes that left in neither of these ways. */
+void ck_stream_sent_later(ck_stream *stream);
 
 /* The socket is closed: lets go of everything. */
 void ck_stream_detach(ck_stream *stream);

@@ -148,7 +148,9 @@ void ck_connection_finished(ck_connection *connection, ck_exchange *exchange)
         connection->phase = CK_PHASE_BODY;
         ck_connection_timer(connection, CK_TIMER_BODY);
     }
-    if (!connection->cursor && (connection->input || connection->peer_ended || !connection->reading)) {
+    /* An end that needed no byte has no flush ahead: a response that the close delimits, or a HEAD's. */
+    bool unlooked_after = connection->stream.depth == 0 && !connection->stream.cork;
+    if (!connection->cursor && (connection->input || connection->peer_ended || !connection->reading || unlooked_after)) {
         ck_loop_resume_later(connection->stream.loop, connection);
     }
 }
@@ -168,7 +170,7 @@ void ck_stream_sent(ck_stream *stream)
     ck_connection *connection = (ck_connection *) stream;
     if (stream->broken) {
         ck_connection_close(connection, CK_ABORT_CLIENT);
-    } else if (stream->backlog) {
+    } else if (stream->backlog || (stream->full && !connection->shutdown_due)) {
         if (connection->timer != CK_TIMER_SEND) {
             ck_connection_timer(connection, CK_TIMER_SEND);
         }
@@ -181,6 +183,11 @@ void ck_stream_sent(ck_stream *stream)
             ck_connection_timer(connection, CK_TIMER_LINGER);
         }
     }
+}
+
+void ck_stream_sent_later(ck_stream *stream)
+{
+    ck_loop_resume_later(stream->loop, (ck_connection *) stream);
 }
 
 /* ---- Socket callbacks ---- */
@@ -226,6 +233,7 @@ static struct us_socket_t *on_writable(struct us_socket_t *s)
     ck_connection *connection = connection_of(s);
     ck_stream *stream = &connection->stream;
     size_t before = ck_stream_buffered(stream);
+    stream->full = false;
     bool drained = ck_stream_drain(stream);
     size_t after = ck_stream_buffered(stream);
     connection->progress += before > after ? before - after : 0;

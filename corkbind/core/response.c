@@ -18,10 +18,6 @@ static void finish(ck_exchange *exchange)
 static int end_begun(ck_exchange *exchange, const char *data, size_t length)
 {
     ck_stream *stream = stream_of(exchange);
-    if (exchange->framing == CK_BODY_BY_LENGTH && !bodiless(exchange)
-        && exchange->written + length != exchange->declared) {
-        return CK_LENGTH;
-    }
     int result = CK_OK;
     if (!bodiless(exchange)) {
         if (exchange->framing != CK_BODY_BY_CHUNKS) {
@@ -41,14 +37,15 @@ static int end_begun(ck_exchange *exchange, const char *data, size_t length)
     return CK_OK;
 }
 
-/* Checks a whole body against what the head says. */
+/* Checks the end of a body, of which parts may have gone before, against what
+ * the head says. */
 static int fits_head(const ck_exchange *exchange, size_t length)
 {
     if (exchange->status == 205 && length) {
         return CK_LENGTH; /* RFC 9110 S15.3.6 */
     }
     bool told = exchange->has_length && !bodiless(exchange);
-    return told && exchange->declared != length ? CK_LENGTH : CK_OK;
+    return told && exchange->declared != exchange->written + length ? CK_LENGTH : CK_OK;
 }
 
 int ck_response_end(ck_exchange *exchange, const char *data, size_t length, int flags)
