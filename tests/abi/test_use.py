@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "cork",
         "cork_modes",
     ),
-    ("segments", "bridge", "dispatch", "routing", "serving", "app"),
+    ("tasks", "segments", "bridge", "dispatch", "routing", "serving", "app"),
 )
 LAST = len(LAYERS)  # __init__, cli, adapters
 WITHOUT_ASYNCIO = {f"corkbind.{name}" for layer in LAYERS[:3] for name in layer}
