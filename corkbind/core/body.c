@@ -182,14 +182,33 @@ int ck_body_take(ck_connection *connection, ck_cursor *cursor)
 
 /* ---- What the application calls ---- */
 
+/* In front of a head that has begun, while all of it is still packed. */
+static void insert_before_head(ck_exchange *exchange, const char *line, size_t length)
+{
+    ck_stream *stream = &exchange->connection->stream;
+    bool packed = exchange->phase == CK_RESPONSE_HEAD && stream->flushes == exchange->flushes_before;
+    if (!packed || CK_CORK_CAPACITY - stream->cork->used < length) {
+        return; /* too late to say it: clients do not wait for ever (RFC 9110 S10.1.1) */
+    }
+    char *head = stream->cork->data + exchange->mark;
+    memmove(head + length, head, stream->cork->used - exchange->mark);
+    memcpy(head, line, length);
+    ck_stream_commit(stream, length);
+    exchange->mark += (uint32_t) length;
+}
+
 /* RFC 9110 S10.1.1: the body is wanted now; bytes that are there already make
  * the interim response pointless. */
-static void send_continue(ck_connection *connection)
+static void send_continue(ck_connection *connection, ck_exchange *exchange)
 {
     static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
     bool have_bytes = connection->cursor ? connection->cursor->length > 0 : connection->input != NULL;
     if (connection->continue_due && !have_bytes) {
-        (void) ck_stream_write(&connection->stream, line, sizeof(line) - 1);
+        if (exchange->phase == CK_RESPONSE_IDLE) {
+            (void) ck_stream_write(&connection->stream, line, sizeof(line) - 1);
+        } else {
+            insert_before_head(exchange, line, sizeof(line) - 1);
+        }
     }
     connection->continue_due = false;
 }
@@ -226,7 +245,7 @@ int ck_body_ask(uint32_t handle, int mode)
     if (!first) {
         return 0;
     }
-    send_continue(connection);
+    send_continue(connection, exchange);
     ck_connection_timer(connection, CK_TIMER_BODY);
     if (connection->cursor) {
         if (mode == CK_BODY_COLLECT && connection->cursor->length && exchange->in_callback) {
@@ -266,7 +285,7 @@ int ck_write_continue(uint32_t handle)
     ck_connection *connection = exchange->connection;
     if (exchange->head.minor_version >= 1) { /* RFC 9110 S15.2: never to a 1.0 client */
         connection->continue_due = true;
-        send_continue(connection);
+        send_continue(connection, exchange);
     }
     return CK_OK;
 }
