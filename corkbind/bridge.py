@@ -6,15 +6,6 @@ ready, which calls back into Python, all without waiting and with the lock held.
 No thread, no polling, no second loop; idle costs nothing. It is the same under
 uvloop, whose loop watches an epoll descriptor just as well.
 
-A coroutine handler must begin inside the core's callback, because there the
-request lies in the receive buffer and the socket is corked, and it must begin
-as a real task, so that timeouts, task groups and context variables work from
-the first line. Python 3.12 has eager tasks. Before, a task hands its first step
-to `loop.call_soon`; the loop *instance* is given another call_soon for the time
-of the construction, which catches the step, and the step is run at once. Where
-a task is current already it cannot run inside another; then it begins one
-iteration later, with the head copied: slower, never different.
-
 The loop's task factory is never touched: it belongs to the application.
 """
 
@@ -23,9 +14,8 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import sys
 import threading
-from asyncio import AbstractEventLoop, Future, Task, current_task
+from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -36,12 +26,11 @@ from corkbind._ffi.loader import lib
 from corkbind.cork import open_blocks
 from corkbind.errors import CorkbindError, WrongThread, refusal
 from corkbind.exchange import Exchange
+from corkbind.tasks import Starter
 
 _ck_loop_step: Callable[[], int] = lib.ck_loop_step
 
 log: Final = logging.getLogger("corkbind")
-
-_EAGER: Final = sys.version_info >= (3, 12)
 
 #: The bridges of all threads, for fork and exit.
 _bridges: Final[dict[int, Bridge]] = {}
@@ -53,13 +42,13 @@ class Bridge:
     Lifetime: from the first app's `open` to the last one's `close`.
     """
 
-    __slots__ = ("_caught", "_loop", "_queued", "_thread", "_users", "_watchers")
+    __slots__ = ("_loop", "_queued", "_starter", "_thread", "_users", "_watchers")
 
     def __init__(self) -> None:
         self._loop: AbstractEventLoop | None = None
         self._users = 0
         self._thread = threading.get_ident()
-        self._caught: tuple[Callable[..., Any], tuple[Any, ...], Any] | None = None
+        self._starter: Starter | None = None
         self._watchers: list[Callable[[], None]] = []
         self._queued = False
 
@@ -103,12 +92,14 @@ class Bridge:
         if self._loop is not None and not self._loop.is_closed():
             raise CorkbindError("the apps of one thread run in one event loop, and another one has them already")
         self._loop = loop
+        self._starter = Starter(loop)
         loop.add_reader(lib.ck_loop_fd(), self.step)
         self.soon()
 
     def detach(self) -> None:
         """Stop being run by the asyncio loop."""
         loop, self._loop = self._loop, None
+        self._starter = None
         if loop is not None and not loop.is_closed():
             loop.remove_reader(lib.ck_loop_fd())
 
@@ -177,38 +168,13 @@ class Bridge:
 
     # -- Tasks --
 
-    if _EAGER:
-
-        def start(self, work: Coroutine[Any, Any, Any], name: str) -> bool:
-            """Run the first segment of `work` now, as a task; False when it could not be."""
-            Task(work, loop=self._loop, name=name, eager_start=True)  # type: ignore[call-arg, unused-ignore]
-            return True
-
-    else:
-
-        def start(self, work: Coroutine[Any, Any, Any], name: str) -> bool:
-            """Run the first segment of `work` now, as a task; False when it could not be."""
-            loop: Any = self._loop
-            if current_task(loop) is not None:
-                return False
-            loop.call_soon = self._catch
-            try:
-                Task(work, loop=loop, name=name)
-            finally:
-                del loop.call_soon
-            caught, self._caught = self._caught, None
-            if caught is None:
-                return True  # somebody else's task class: it has its own way to begin
-            callback, arguments, context = caught
-            context.run(callback, *arguments)
-            return True
+    def start(self, work: Coroutine[Any, Any, Any], name: str) -> bool:
+        """Run the first segment of `work` now, as a task; False when it could not be."""
+        return self._starter is not None and self._starter.start(work, name)
 
     def start_later(self, work: Coroutine[Any, Any, Any], name: str) -> None:
         """Run `work` as a task from the next iteration on."""
         Task(work, loop=self._loop, name=name)
-
-    def _catch(self, callback: Callable[..., Any], *arguments: Any, context: Any = None) -> None:
-        self._caught = (callback, arguments, context)
 
 
 def running_exchanges(app: object) -> list[Exchange]:

@@ -86,7 +86,9 @@ class Dispatcher:
         """Run the first segment of a handler's coroutine now, in the core's cork."""
         name = response._route.name
         bridge = self.bridge
-        if bridge is not None and not bridge.start(drive(response, work), name):
+        first = drive(response, work)
+        if bridge is None or not bridge.start(first, name):
+            first.close()
             self._later(response, work, name)
 
     def run(self, response: HttpResponse, work: Coroutine[Any, Any, Any], name: str) -> None:
@@ -129,7 +131,7 @@ class Dispatcher:
         if result == ck.CK_OK:
             response._state = OPEN
             if extra is not None:
-                extra.cookies.clear()
+                extra.cookies = ()
             return self._answer(response, error)
         if result == ck.CK_STARTED and response._state == OPEN:
             response._state = ABORTED

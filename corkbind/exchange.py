@@ -121,11 +121,12 @@ class Exchange:
         self.kept = False
         self.reason = -1
         self.recovering = False  # the error handler is answering
-        self.cookies: list[bytes] = []
-        self.tasks: list[Any] = []
-        self.aborted_handlers: list[AbortedHandler] = []
+        # Tuples, because most stay empty and an exchange is made at each first wait.
+        self.cookies: tuple[bytes, ...] = ()
+        self.tasks: tuple[Any, ...] = ()
+        self.aborted_handlers: tuple[AbortedHandler, ...] = ()
         self.writable_handler: WritableHandler | None = None
-        self.drains: list[Future[None]] = []
+        self.drains: tuple[Future[None], ...] = ()
         self.body: Body | None = None
         self._watch: weakref.ref[HttpResponse] | None = None
 
@@ -159,9 +160,16 @@ class Exchange:
         if self._watch is not None:
             self.response, self._watch = self._watch(), None
 
-    def leave(self) -> None:
-        """End what a coroutine held."""
+    def join(self, task: Any) -> None:
+        """Be held by one more coroutine, which `task` runs."""
+        self.holders += 1
+        self.tasks += (task,)
+        self.hold()
+
+    def leave(self, task: Any = None) -> None:
+        """End what a coroutine, run by `task`, or a cork has held."""
         self.holders -= 1
+        self.tasks = tuple(other for other in self.tasks if other is not task) if self.holders else ()
         self.rest()
 
     def rest(self) -> None:
@@ -185,7 +193,7 @@ class Exchange:
         self.response = None
         self._watch = None
         self.writable_handler = None
-        self.aborted_handlers.clear()
+        self.aborted_handlers = ()
 
     def _died(self, watch: weakref.ref[HttpResponse]) -> None:
         if self._watch is watch and self.kept:
@@ -200,7 +208,7 @@ class Exchange:
         """Take note that the connection is gone, and tell who wanted to know."""
         self.reason = reason
         response = self.face()
-        handlers, self.aborted_handlers = self.aborted_handlers, []
+        handlers, self.aborted_handlers = self.aborted_handlers, ()
         if self.body is not None:
             self.body.fail(ck.CK_BODY_INCOMPLETE)
         if response is not None:
@@ -239,7 +247,7 @@ class Exchange:
         self.rest()
 
     def _wake_drains(self, error: BaseException | None) -> None:
-        drains, self.drains = self.drains, []
+        drains, self.drains = self.drains, ()
         for future in drains:
             if future.done():
                 continue

@@ -100,7 +100,7 @@ class ResponseFlow(ResponseCore):
         if self._state == ABORTED:
             self._exchange().call(self._self(), handler, self)
         elif self._state != ENDED:
-            self._kept().aborted_handlers.append(handler)
+            self._kept().aborted_handlers += (handler,)
         return self
 
     def grab_aborted_handler(self) -> Self:
@@ -125,10 +125,10 @@ class ResponseFlow(ResponseCore):
     async def _writable_once(self) -> None:
         exchange = self._kept()
         future = exchange.route.runtime.create_future()
-        exchange.drains.append(future)
+        exchange.drains += (future,)
         result = _ck_want_writable(self._handle)
         if result < 0:
-            exchange.drains.remove(future)
+            exchange.drains = tuple(other for other in exchange.drains if other is not future)
             self._refused(result, "wait until the response is writable")
             raise ConnectionClosed()
         await future

@@ -143,12 +143,12 @@ class HttpResponse(ResponseBody, ResponseFlow, ResponseCorking):
         if self._state == ENDED:
             raise ResponseFinished("cannot set a cookie: the response has ended")
         if self._state == OPEN:
-            self._exchange().cookies.append(cookie)
+            self._exchange().cookies += (cookie,)
         return self
 
     def _before_body(self) -> None:
         if self._extra is not None and self._extra.cookies:
-            cookies, self._extra.cookies = self._extra.cookies, []
+            cookies, self._extra.cookies = self._extra.cookies, ()
             for cookie in cookies:
                 self._put_header("Set-Cookie", cookie)
 

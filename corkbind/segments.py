@@ -29,6 +29,7 @@ from corkbind._ffi.loader import lib
 from corkbind.cork import open_blocks
 from corkbind.errors import CorkbindError
 from corkbind.exchange import OPEN, Exchange
+from corkbind.tasks import running_task
 
 if TYPE_CHECKING:
     from corkbind.response import HttpResponse
@@ -54,12 +55,12 @@ async def drive(response: HttpResponse, work: Work) -> None:
             settle(response)
             return
         work, waited = step
-    await _followed(response, work, waited, True)
+    await _segments(response, work, waited, True)
 
 
 async def drive_late(response: HttpResponse, work: Work) -> None:
     """Run `work` from outside any cork: the body of a task that begins later."""
-    await _followed(response, work, None, False)
+    await _segments(response, work, None, False)
 
 
 def settle(response: HttpResponse) -> None:
@@ -69,61 +70,54 @@ def settle(response: HttpResponse) -> None:
     response._exchange().rest()
 
 
-async def _followed(response: HttpResponse, work: Work, waited: Any, started: bool) -> None:
-    exchange = response._exchange()
-    task = asyncio.current_task()
-    _keep(exchange)
-    exchange.holders += 1
-    exchange.tasks.append(task)
+@types.coroutine
+def _segments(response: HttpResponse, work: Work, waited: Any, started: bool) -> Generator[Any, Any, None]:
+    exchange = response._extra or response._exchange()
+    handle = response._handle
+    task = running_task()
+    value: Any = None
+    thrown: BaseException | None = None
+    exchange.join(task)
     try:
-        await _segments(response, work, waited, started)
+        _keep(exchange)
+        while True:
+            suspended = _suspend_blocks(handle) if open_blocks else 0
+            if started:
+                try:
+                    value = yield waited
+                except GeneratorExit:
+                    work.close()
+                    raise
+                except BaseException as error:
+                    thrown = error
+            started = True
+            _ck_cork(handle)
+            try:
+                if suspended:
+                    _resume_blocks(handle, suspended)
+                waited = work.send(value) if thrown is None else work.throw(thrown)
+            except StopIteration:
+                return
+            except BaseException as error:
+                step = _recover(response, error)
+                if step is None:
+                    if isinstance(error, asyncio.CancelledError):
+                        raise
+                    return
+                work, waited = step
+            finally:
+                thrown = None
+                _ck_uncork(handle)
     finally:
-        exchange.tasks.remove(task)
-        exchange.leave()
+        exchange.leave(task)
 
 
 def _keep(exchange: Exchange) -> None:
     try:
-        exchange.hold()
         exchange.keep()
     except CorkbindError:
         # The client went in the first segment: the coroutine goes on alone.
         pass
-
-
-@types.coroutine
-def _segments(response: HttpResponse, work: Work, waited: Any, started: bool) -> Generator[Any, Any, None]:
-    handle = response._handle
-    value: Any = None
-    thrown: BaseException | None = None
-    while True:
-        suspended = _suspend_blocks(handle) if open_blocks else 0
-        if started:
-            try:
-                value = yield waited
-            except GeneratorExit:
-                work.close()
-                raise
-            except BaseException as error:
-                thrown = error
-        started = True
-        _ck_cork(handle)
-        try:
-            if suspended:
-                _resume_blocks(handle, suspended)
-            waited = work.send(value) if thrown is None else work.throw(thrown)
-        except StopIteration:
-            return
-        except BaseException as error:
-            step = _recover(response, error)
-            if step is None:
-                if isinstance(error, asyncio.CancelledError):
-                    raise
-                return
-            work, waited = step
-        finally:
-            thrown = None
-            _ck_uncork(handle)
 
 
 def _recover(response: HttpResponse, error: BaseException) -> tuple[Work, Any] | None:
