@@ -233,11 +233,17 @@ int ck_body_ask(uint32_t handle, int mode)
     }
     ck_connection *connection = exchange->connection;
     if (exchange->body_state == CK_BODY_DONE) {
-        if (mode == CK_BODY_STREAM && first && connection) {
+        if (mode == CK_BODY_COLLECT) {
+            return 1;
+        }
+        if (!connection || connection->exchange != exchange) {
+            return connection ? CK_FINISHED : CK_ABORTED;
+        }
+        if (first) {
             exchange->want_empty = true; /* no body at all: one empty, last part */
             ck_loop_resume_later(exchange->loop, connection);
         }
-        return mode == CK_BODY_COLLECT;
+        return 0;
     }
     if (!connection || connection->exchange != exchange) {
         return CK_FINISHED; /* the response has ended: the rest of the body is dropped */

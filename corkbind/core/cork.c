@@ -256,6 +256,17 @@ void ck_stream_flush(ck_stream *stream, enum ck_flush_reason reason)
     }
 }
 
+void ck_stream_flush_before(ck_stream *stream, size_t mark)
+{
+    ck_cork_buffer *buffer = stream->cork;
+    size_t rest = buffer->used - mark;
+    buffer->used = (uint32_t) mark;
+    stream->stats->overflows++;
+    ck_stream_flush(stream, CK_FLUSH_FULL);
+    memmove(buffer->data, buffer->data + mark, rest);
+    buffer->used = (uint32_t) rest;
+}
+
 void ck_corks_flush_all(struct ck_loop *loop, enum ck_flush_reason reason)
 {
     while (loop->corks.held_first) {

@@ -65,13 +65,9 @@ static void settle(ck_connection *connection, ck_exchange *exchange)
         }
         return;
     }
-    if (exchange->kept) {
-        return;
+    if (!exchange->kept) {
+        ck_exchange_let_go(exchange);
     }
-    if (exchange->phase < CK_RESPONSE_FINISHED) {
-        ck_response_unanswered(exchange);
-    }
-    ck_exchange_free(exchange);
 }
 
 void ck_connection_dispatch(ck_connection *connection, ck_exchange *exchange, char *data)

@@ -98,6 +98,16 @@ void ck_exchange_abort(ck_exchange *exchange, enum ck_abort_reason reason)
     }
 }
 
+void ck_exchange_let_go(ck_exchange *exchange)
+{
+    exchange->kept = false;
+    exchange->in_callback = true; /* ours until the last line, also if the connection closes before */
+    if (exchange->phase < CK_RESPONSE_FINISHED) {
+        ck_response_unanswered(exchange);
+    }
+    ck_exchange_free(exchange);
+}
+
 ck_exchange *ck_exchange_of(uint32_t handle, int *error)
 {
     return ck_loop_object(handle, CK_KIND_EXCHANGE, error);
@@ -143,14 +153,11 @@ int ck_release(uint32_t handle)
     if (!exchange) {
         return error;
     }
-    exchange->kept = false;
     if (exchange->in_callback) {
-        return CK_OK; /* the callback's end decides */
+        exchange->kept = false; /* the callback's end decides */
+    } else {
+        ck_exchange_let_go(exchange);
     }
-    if (exchange->phase < CK_RESPONSE_FINISHED) {
-        ck_response_simple(exchange, 500, "", false);
-    }
-    ck_exchange_free(exchange);
     return CK_OK;
 }
 

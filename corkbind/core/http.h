@@ -195,6 +195,8 @@ ck_exchange *ck_exchange_new(ck_connection *connection);
 /* Gives it its handle. Returns 0 or CK_NOMEM. */
 int ck_exchange_register(ck_exchange *exchange);
 void ck_exchange_free(ck_exchange *exchange);
+/* Nobody holds it any more: answers for whoever did not, and frees it. */
+void ck_exchange_let_go(ck_exchange *exchange);
 /* The connection is gone: detaches, and tells whoever kept the exchange. */
 void ck_exchange_abort(ck_exchange *exchange, enum ck_abort_reason reason);
 /* Returns the exchange of a handle, or NULL with *error set. */
@@ -217,7 +219,7 @@ int ck_response_end(ck_exchange *exchange, const char *data, size_t length, int 
 /* Answers with a status and its phrase as the body, from the core. `extra` is
  * field lines or "". */
 void ck_response_simple(ck_exchange *exchange, int status, const char *extra, bool close);
-/* The callback returned without answering and without keeping the exchange. */
+/* Whoever held the exchange let it go without answering. */
 void ck_response_unanswered(ck_exchange *exchange);
 /* Writes an Allow field line for a set of methods to `out` (128 bytes). */
 void ck_allow_field(char *out, uint32_t methods);

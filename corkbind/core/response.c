@@ -89,11 +89,11 @@ void ck_response_simple(ck_exchange *exchange, int status, const char *extra, bo
     char body[64];
     size_t length = status == 204 ? 0 : phrase_body(body, status);
     ck_stream *stream = stream_of(exchange);
-    exchange->close = exchange->close || close;
     if (exchange->phase != CK_RESPONSE_IDLE && !ck_response_rollback(exchange)) {
         ck_connection_close(exchange->connection, CK_ABORT_SERVER);
         return;
     }
+    exchange->close = close;
     int result = ck_head_begin(exchange, status);
     if (result == CK_OK) {
         result = ck_stream_write(stream, extra, strlen(extra));
@@ -225,7 +225,8 @@ int ck_response_part(ck_exchange *exchange, const char *data, size_t length)
 {
     ck_connection *connection = exchange->connection;
     ck_stream *stream = &connection->stream;
-    if (exchange->has_length && !bodiless(exchange) && length > exchange->declared - exchange->written) {
+    bool told = exchange->has_length && !bodiless(exchange);
+    if (told && (exchange->written > exchange->declared || length > exchange->declared - exchange->written)) {
         return CK_LENGTH;
     }
     int result = begin_parts(exchange);
@@ -264,8 +265,11 @@ static int try_part(ck_exchange *exchange, const char *data, size_t length, uint
 int ck_response_try_part(ck_exchange *exchange, const char *data, size_t length, uint64_t total)
 {
     int error;
+    if (exchange->status == 205 && total) {
+        return CK_LENGTH;
+    }
     if (exchange->phase != CK_RESPONSE_BODY) {
-        if (exchange->has_length && exchange->declared != total) {
+        if ((exchange->has_length && exchange->declared != total) || exchange->written > total) {
             return CK_LENGTH;
         }
         error = exchange->phase == CK_RESPONSE_IDLE ? ck_head_begin(exchange, 200) : CK_OK;

@@ -56,6 +56,27 @@ int ck_head_begin(ck_exchange *exchange, int status)
     return begin_with_line(exchange, line, (size_t) (ck_put_status_line(line, status) - line), status);
 }
 
+/* Makes room for `more` bytes of a head that is wholly packed by sending what is
+ * before it, so that it can be changed and taken back as it could elsewhere. */
+static bool make_room(ck_exchange *exchange, size_t more)
+{
+    ck_stream *stream = stream_of(exchange);
+    size_t room = CK_CORK_CAPACITY - ck_stream_packed(stream);
+    if (room < more && exchange->mark && stream->flushes == exchange->flushes_before) {
+        ck_stream_flush_before(stream, exchange->mark);
+        exchange->mark = 0;
+        exchange->flushes_before = stream->flushes;
+        room = CK_CORK_CAPACITY - ck_stream_packed(stream);
+    }
+    return !stream->broken && room >= more;
+}
+
+static char *reserve_in_head(ck_exchange *exchange, size_t length)
+{
+    (void) make_room(exchange, length); /* else part of the head leaves */
+    return ck_stream_reserve(stream_of(exchange), length);
+}
+
 /* Fields have been written under an implied 200: puts the real line in its place. */
 static int replace_line(ck_exchange *exchange, const char *line, size_t length, int status)
 {
@@ -63,10 +84,8 @@ static int replace_line(ck_exchange *exchange, const char *line, size_t length, 
     if (stream->flushes != exchange->flushes_before) {
         return CK_STARTED;
     }
-    if (length > exchange->status_length) {
-        if (!ck_stream_reserve(stream, length - exchange->status_length) || stream->flushes != exchange->flushes_before) {
-            return CK_STARTED;
-        }
+    if (length > exchange->status_length && !make_room(exchange, length - exchange->status_length)) {
+        return stream->broken ? CK_ABORTED : CK_STARTED;
     }
     char *head = stream->cork->data + exchange->mark;
     size_t fields = stream->cork->used - exchange->mark - exchange->status_length;
@@ -125,7 +144,7 @@ int ck_head_finish(ck_exchange *exchange, enum ck_response_framing framing, uint
 {
     ck_connection *connection = exchange->connection;
     ck_stream *stream = &connection->stream;
-    char *start = ck_stream_reserve(stream, TAIL_MAX);
+    char *start = reserve_in_head(exchange, TAIL_MAX);
     if (!start) {
         return no_room(stream);
     }
@@ -245,14 +264,17 @@ int ck_head_field(ck_exchange *exchange, const char *name, size_t name_length, c
     if (whole > CK_CORK_CAPACITY / 2) {
         return CK_VALUE; /* clients refuse such fields, and the head must fit in a buffer */
     }
+    int noted = own_field(exchange, name, name_length, value, length);
+    if (noted < 0) {
+        return noted;
+    }
     if (exchange->phase == CK_RESPONSE_IDLE && (result = ck_head_begin(exchange, 200)) != CK_OK) {
         return result;
     }
-    result = own_field(exchange, name, name_length, value, length);
-    if (result != 0) {
-        return result < 0 ? result : CK_OK;
+    if (noted) {
+        return CK_OK;
     }
-    char *at = ck_stream_reserve(stream_of(exchange), whole);
+    char *at = reserve_in_head(exchange, whole);
     if (!at) {
         return no_room(stream_of(exchange));
     }
