@@ -44,7 +44,7 @@ else:
         running_task = current_task
     else:
 
-        def running_task() -> Any:
+        def running_task() -> Any:  # type: ignore[misc,unused-ignore]
             """Return the task that runs now, or None."""
             return _current_tasks.get(get_running_loop())
 
