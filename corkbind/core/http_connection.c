@@ -139,7 +139,8 @@ void ck_connection_finished(ck_connection *connection, ck_exchange *exchange)
     connection->exchange = NULL;
     connection->last = exchange->handle;
     connection->app->stats.responses++;
-    if (exchange->close || !connection->keep_alive) {
+    /* A head from before the drain has not announced the close that follows all the same. */
+    if (exchange->close || !connection->keep_alive || connection->app->draining) {
         ck_connection_linger(connection);
     } else if (ck_body_done(connection)) {
         connection->phase = CK_PHASE_HEAD;
