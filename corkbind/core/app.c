@@ -51,14 +51,19 @@ uint32_t ck_app_create(const ck_limits *limits)
     return app->handle;
 }
 
+/* What a closing connection calls back may destroy the app. */
 int ck_app_abort(uint32_t handle)
 {
     int error;
     ck_app *app = app_of(handle, &error);
+    if (!app) {
+        return error;
+    }
     while (app && app->first) {
         ck_connection_close(app->first, CK_ABORT_SERVER);
+        app = app_of(handle, &error);
     }
-    return error;
+    return CK_OK;
 }
 
 static void close_listener(ck_listener *listener)
@@ -80,10 +85,13 @@ int ck_app_destroy(uint32_t handle)
     if (!app) {
         return error;
     }
+    ck_handle_drop(&app->loop->handles, handle); /* so that nothing called back comes here again, or listens */
     while (app->listeners) {
         close_listener(app->listeners);
     }
-    (void) ck_app_abort(handle);
+    while (app->first) {
+        ck_connection_close(app->first, CK_ABORT_SERVER);
+    }
     app_free(app);
     return CK_OK;
 }
@@ -190,8 +198,12 @@ int ck_app_fixed(uint32_t handle, int method, const char *pattern, size_t length
     fixed->status = status;
     fixed->head_length = head_length;
     fixed->body_length = body_length;
-    memcpy(fixed->data, head, head_length);
-    memcpy(fixed->data + head_length, body, body_length);
+    if (head_length) {
+        memcpy(fixed->data, head, head_length);
+    }
+    if (body_length) {
+        memcpy(fixed->data + head_length, body, body_length);
+    }
     error = add_route(app, method, pattern, length, (ck_route) {.body_limit = -1, .fixed = fixed});
     if (error != 0) {
         ck_free(app->loop, fixed);

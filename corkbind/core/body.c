@@ -85,17 +85,17 @@ static void complete(ck_connection *connection)
     connection->phase = exchange ? CK_PHASE_WAIT : CK_PHASE_HEAD;
     if (exchange) {
         exchange->body_state = CK_BODY_DONE;
-        ck_connection_timer(connection, CK_TIMER_HANDLER);
-    } else {
-        ck_connection_timer(connection, CK_TIMER_IDLE);
     }
+    ck_connection_timer_for_phase(connection);
 }
 
 /* Hands over `length` bytes, which end the body when `last`. */
 static int deliver(ck_connection *connection, const char *data, size_t length, bool last)
 {
     ck_exchange *exchange = connection->exchange;
-    connection->progress += length;
+    if (connection->timer == CK_TIMER_BODY) {
+        connection->progress += length;
+    }
     if (exchange) {
         exchange->body_received += length;
         if (exchange->body_received > exchange->body_limit) {
@@ -117,7 +117,7 @@ static int deliver(ck_connection *connection, const char *data, size_t length, b
             tell_collector(exchange, CK_BODY_COMPLETE);
         }
     } else if (length || last) {
-        ck_python_data(exchange, data, length, last);
+        return ck_python_data(exchange, data, length, last) ? 0 : -503;
     }
     return 0;
 }
@@ -168,11 +168,13 @@ static int take_chunked(ck_connection *connection, ck_cursor *cursor)
 int ck_body_take(ck_connection *connection, ck_cursor *cursor)
 {
     if (connection->body_framing == CK_FRAMED_CHUNKED) {
-        /* A chunk size is refused when it is announced, not when it has come. */
+        /* A chunk size is refused when it is announced, not when it has come; and
+         * what is dropped because nobody asked for it has its limit, too. */
         const ck_exchange *exchange = connection->exchange;
+        uint64_t limit = exchange ? exchange->body_limit : connection->app->limits.body;
         int result = take_chunked(connection, cursor);
-        if (result == 0 && exchange && connection->exchange == exchange && !ck_body_done(connection)
-            && connection->chunked.payload + connection->chunked.size > exchange->body_limit) {
+        if (result == 0 && connection->exchange == exchange && !ck_body_done(connection)
+            && connection->chunked.payload + connection->chunked.size > limit) {
             return -413;
         }
         return result;
@@ -183,18 +185,19 @@ int ck_body_take(ck_connection *connection, ck_cursor *cursor)
 /* ---- What the application calls ---- */
 
 /* In front of a head that has begun, while all of it is still packed. */
-static void insert_before_head(ck_exchange *exchange, const char *line, size_t length)
+static bool insert_before_head(ck_exchange *exchange, const char *line, size_t length)
 {
     ck_stream *stream = &exchange->connection->stream;
     bool packed = exchange->phase == CK_RESPONSE_HEAD && stream->flushes == exchange->flushes_before;
     if (!packed || CK_CORK_CAPACITY - stream->cork->used < length) {
-        return; /* too late to say it: clients do not wait for ever (RFC 9110 S10.1.1) */
+        return false;
     }
     char *head = stream->cork->data + exchange->mark;
     memmove(head + length, head, stream->cork->used - exchange->mark);
     memcpy(head, line, length);
     ck_stream_commit(stream, length);
     exchange->mark += (uint32_t) length;
+    return true;
 }
 
 /* RFC 9110 S10.1.1: the body is wanted now; bytes that are there already make
@@ -206,8 +209,8 @@ static void send_continue(ck_connection *connection, ck_exchange *exchange)
     if (connection->continue_due && !have_bytes) {
         if (exchange->phase == CK_RESPONSE_IDLE) {
             (void) ck_stream_write(&connection->stream, line, sizeof(line) - 1);
-        } else {
-            insert_before_head(exchange, line, sizeof(line) - 1);
+        } else if (!insert_before_head(exchange, line, sizeof(line) - 1)) {
+            return; /* too late to say it: clients do not wait for ever, but the connection ends here */
         }
     }
     connection->continue_due = false;
@@ -252,7 +255,7 @@ int ck_body_ask(uint32_t handle, int mode)
         return 0;
     }
     send_continue(connection, exchange);
-    ck_connection_timer(connection, CK_TIMER_BODY);
+    ck_connection_timer_for_phase(connection);
     if (connection->cursor) {
         if (mode == CK_BODY_COLLECT && connection->cursor->length && exchange->in_callback) {
             exchange->asking = true;

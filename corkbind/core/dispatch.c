@@ -58,11 +58,7 @@ static void run_routes(ck_connection *connection, ck_exchange *exchange)
 static void settle(ck_connection *connection, ck_exchange *exchange)
 {
     if (exchange->kept && exchange->phase < CK_RESPONSE_FINISHED) {
-        if (connection->phase == CK_PHASE_WAIT && exchange->phase == CK_RESPONSE_IDLE) {
-            ck_connection_timer(connection, CK_TIMER_HANDLER);
-        } else {
-            ck_connection_timer_for_phase(connection);
-        }
+        ck_connection_timer_for_phase(connection);
         return;
     }
     if (!exchange->kept) {

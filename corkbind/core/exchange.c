@@ -80,21 +80,29 @@ void ck_exchange_free(ck_exchange *exchange)
 
 void ck_exchange_abort(ck_exchange *exchange, enum ck_abort_reason reason)
 {
+    ck_loop *loop = exchange->loop;
+    uint32_t handle = exchange->handle;
     bool unfinished = exchange->phase < CK_RESPONSE_FINISHED;
+    bool body_awaited = exchange->body_mode && exchange->body_state == CK_BODY_PENDING;
     if (unfinished) {
         exchange->phase = CK_RESPONSE_ABORTED;
     }
     if (exchange->body_state == CK_BODY_PENDING) {
         exchange->body_state = CK_BODY_FAILED;
-        exchange->body_error = CK_BODY_INCOMPLETE;
+        exchange->body_error = exchange->body_error ? exchange->body_error : CK_BODY_INCOMPLETE;
     }
     detach(exchange);
     if (!exchange->kept) {
         if (!exchange->in_callback) {
             ck_exchange_free(exchange);
         }
-    } else if (unfinished) {
-        exchange->loop->callbacks.aborted(exchange->handle, (int) reason);
+        return;
+    }
+    if (body_awaited && unfinished) { /* first: it says more about why */
+        loop->callbacks.body(handle, exchange->body_error);
+    }
+    if (unfinished && ck_handle_get(&loop->handles, handle, CK_KIND_EXCHANGE)) {
+        loop->callbacks.aborted(handle, (int) reason);
     }
 }
 
@@ -256,13 +264,17 @@ int ck_pause(uint32_t handle, int paused)
     if (!exchange) {
         return error;
     }
-    if (!exchange->connection) {
-        return CK_ABORTED;
+    ck_connection *connection = exchange->connection;
+    if (!connection || connection->exchange != exchange) {
+        return connection ? CK_FINISHED : CK_ABORTED;
     }
-    exchange->connection->user_paused = paused != 0;
-    if (!paused && !exchange->connection->cursor) {
-        ck_loop_resume_later(exchange->loop, exchange->connection);
+    connection->user_paused = paused != 0;
+    if (!paused && !connection->cursor) {
+        ck_loop_resume_later(exchange->loop, connection);
     }
-    ck_connection_update_reading(exchange->connection);
+    if (connection->phase == CK_PHASE_BODY) {
+        ck_connection_timer_for_phase(connection);
+    }
+    ck_connection_update_reading(connection);
     return CK_OK;
 }

@@ -197,7 +197,8 @@ int ck_exchange_register(ck_exchange *exchange);
 void ck_exchange_free(ck_exchange *exchange);
 /* Nobody holds it any more: answers for whoever did not, and frees it. */
 void ck_exchange_let_go(ck_exchange *exchange);
-/* The connection is gone: detaches, and tells whoever kept the exchange. */
+/* The connection is gone: detaches, and tells whoever kept the exchange, and
+ * first whoever waits for its body. */
 void ck_exchange_abort(ck_exchange *exchange, enum ck_abort_reason reason);
 /* Returns the exchange of a handle, or NULL with *error set. */
 ck_exchange *ck_exchange_of(uint32_t handle, int *error);

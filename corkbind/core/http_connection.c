@@ -10,7 +10,7 @@
 #include "libusockets_ext.h"
 
 enum {
-    LINGER_SECONDS = 4,
+    LINGER_SECONDS = 8, /* timeouts come up to 4 s early */
     TIMEOUT_MAX = 960, /* of us_socket_timeout */
 };
 
@@ -43,6 +43,10 @@ static unsigned timer_seconds(const ck_limits *limits, enum ck_timer timer)
 
 void ck_connection_timer(ck_connection *connection, enum ck_timer timer)
 {
+    bool unsent = connection->stream.backlog || connection->stream.full;
+    if (unsent && connection->timer == CK_TIMER_SEND && timer != CK_TIMER_SEND) {
+        return; /* its turn comes when all has left; what else arrives wins no time */
+    }
     unsigned seconds = timer_seconds(&connection->app->limits, timer);
     connection->timer = (uint8_t) timer;
     connection->progress = 0;
@@ -50,17 +54,29 @@ void ck_connection_timer(ck_connection *connection, enum ck_timer timer)
 }
 
 /* What to wait for when nothing is left to send. */
+static enum ck_timer timer_of_phase(const ck_connection *connection)
+{
+    const ck_exchange *exchange = connection->exchange;
+    switch ((enum ck_connection_phase) connection->phase) {
+    case CK_PHASE_HEAD:
+        return exchange ? CK_TIMER_HEAD : CK_TIMER_IDLE;
+    case CK_PHASE_LINGER:
+        return CK_TIMER_LINGER;
+    case CK_PHASE_BODY:
+        if (!exchange || (exchange->body_mode && !connection->user_paused)) {
+            return CK_TIMER_BODY;
+        }
+        break; /* a body that nobody has asked for, or that is paused: not the client's delay */
+    case CK_PHASE_WAIT:
+        break;
+    }
+    bool started = exchange && exchange->phase != CK_RESPONSE_IDLE;
+    return started ? CK_TIMER_NONE : CK_TIMER_HANDLER; /* a stream may take its time */
+}
+
 void ck_connection_timer_for_phase(ck_connection *connection)
 {
-    if (connection->phase == CK_PHASE_HEAD) {
-        ck_connection_timer(connection, connection->exchange ? CK_TIMER_HEAD : CK_TIMER_IDLE);
-    } else if (connection->phase == CK_PHASE_LINGER) {
-        ck_connection_timer(connection, CK_TIMER_LINGER);
-    } else if (connection->exchange && connection->exchange->phase != CK_RESPONSE_IDLE) {
-        ck_connection_timer(connection, CK_TIMER_NONE); /* a stream may take its time */
-    } else {
-        ck_connection_timer(connection, connection->phase == CK_PHASE_BODY ? CK_TIMER_BODY : CK_TIMER_HANDLER);
-    }
+    ck_connection_timer(connection, timer_of_phase(connection));
 }
 
 /* ---- Ends ---- */
@@ -96,7 +112,7 @@ bool ck_connection_close_idle(ck_connection *connection)
 void ck_connection_refuse(ck_connection *connection, int status, enum ck_abort_reason reason)
 {
     ck_exchange *exchange = connection->exchange;
-    bool silent = exchange && exchange->phase != CK_RESPONSE_IDLE;
+    bool silent = exchange && exchange->phase != CK_RESPONSE_IDLE && !ck_response_rollback(exchange);
     connection->app->stats.refused++;
     connection->body_framing = CK_FRAMED_NOT;
     connection->keep_alive = false;
@@ -116,39 +132,29 @@ void ck_connection_refuse(ck_connection *connection, int status, enum ck_abort_r
 void ck_connection_refuse_body(ck_connection *connection, int status)
 {
     ck_exchange *exchange = connection->exchange;
-    if (exchange && exchange->body_state == CK_BODY_PENDING) {
-        exchange->body_state = CK_BODY_FAILED;
-        exchange->body_error = status == 413 ? CK_BODY_TOO_LARGE : CK_BODY_MALFORMED;
-    }
-    uint32_t handle = exchange && exchange->kept && exchange->body_mode ? exchange->handle : 0;
-    enum ck_body_event event = exchange ? (enum ck_body_event) exchange->body_error : CK_BODY_MALFORMED;
-    ck_loop *loop = connection->stream.loop;
     if (!exchange) { /* the response has left already: nothing more to say */
         connection->body_framing = CK_FRAMED_NOT;
         ck_connection_linger(connection);
         return;
     }
-    ck_connection_refuse(connection, status, CK_ABORT_BODY);
-    if (handle) {
-        loop->callbacks.body(handle, (int) event);
-    }
+    bool malformed = status == 400 || status == 431;
+    exchange->body_error = status == 413 ? CK_BODY_TOO_LARGE : malformed ? CK_BODY_MALFORMED : CK_BODY_INCOMPLETE;
+    ck_connection_refuse(connection, status, status == 408 ? CK_ABORT_TIMEOUT : CK_ABORT_BODY);
 }
 
 void ck_connection_finished(ck_connection *connection, ck_exchange *exchange)
 {
     connection->exchange = NULL;
     connection->last = exchange->handle;
+    connection->user_paused = false;
     connection->app->stats.responses++;
     /* A head from before the drain has not announced the close that follows all the same. */
     if (exchange->close || !connection->keep_alive || connection->app->draining) {
         ck_connection_linger(connection);
-    } else if (ck_body_done(connection)) {
-        connection->phase = CK_PHASE_HEAD;
-        ck_connection_timer(connection, CK_TIMER_IDLE);
     } else {
-        connection->phase = CK_PHASE_BODY;
-        ck_connection_timer(connection, CK_TIMER_BODY);
+        connection->phase = ck_body_done(connection) ? CK_PHASE_HEAD : CK_PHASE_BODY;
     }
+    ck_connection_timer_for_phase(connection);
     /* An end that needed no byte has no flush ahead: a response that the close delimits, or a HEAD's. */
     bool unlooked_after = connection->stream.depth == 0 && !connection->stream.cork;
     if (!connection->cursor && (connection->input || connection->peer_ended || !connection->reading || unlooked_after)) {
@@ -162,6 +168,8 @@ void ck_connection_unfinish(ck_connection *connection, ck_exchange *exchange)
     connection->last = 0;
     connection->shutdown_due = false;
     connection->phase = ck_body_done(connection) ? CK_PHASE_WAIT : CK_PHASE_BODY;
+    exchange->phase = CK_RESPONSE_IDLE;
+    ck_connection_timer_for_phase(connection);
     connection->app->stats.responses--;
 }
 
@@ -193,6 +201,17 @@ void ck_stream_sent_later(ck_stream *stream)
 
 /* ---- Socket callbacks ---- */
 
+/* Opens a cork; a connection that cannot be corked for want of memory is closed,
+ * since the event that wanted it will not come again. */
+static bool corked_or_closed(ck_connection *connection)
+{
+    if (ck_stream_cork(&connection->stream) == 0) {
+        return true;
+    }
+    ck_connection_close(connection, CK_ABORT_SERVER);
+    return false;
+}
+
 static struct us_socket_t *on_open(struct us_socket_t *s, int is_client, char *ip, int ip_length)
 {
     (void) is_client;
@@ -215,7 +234,7 @@ static struct us_socket_t *on_open(struct us_socket_t *s, int is_client, char *i
     app->stats.open++;
     ck_connection_timer(connection, CK_TIMER_IDLE);
     if (app->draining || (app->limits.connections && app->stats.open > app->limits.connections)) {
-        if (ck_stream_cork(&connection->stream) == 0) {
+        if (corked_or_closed(connection)) {
             ck_connection_refuse(connection, 503, CK_ABORT_SERVER);
             ck_stream_uncork(&connection->stream);
         }
@@ -237,7 +256,9 @@ static struct us_socket_t *on_writable(struct us_socket_t *s)
     stream->full = false;
     bool drained = ck_stream_drain(stream);
     size_t after = ck_stream_buffered(stream);
-    connection->progress += before > after ? before - after : 0;
+    if (connection->timer == CK_TIMER_SEND) {
+        connection->progress += before > after ? before - after : 0;
+    }
     if (stream->broken) {
         ck_connection_close(connection, CK_ABORT_CLIENT);
         return s;
@@ -251,7 +272,7 @@ static struct us_socket_t *on_writable(struct us_socket_t *s)
     ck_exchange *exchange = connection->exchange;
     if (exchange && exchange->want_writable) {
         exchange->want_writable = false;
-        if (ck_stream_cork(stream) == 0) {
+        if (corked_or_closed(connection)) {
             stream->loop->callbacks.writable(exchange->handle);
             ck_stream_uncork(stream);
         }
@@ -294,6 +315,10 @@ static void timed_out(ck_connection *connection)
         ck_connection_refuse(connection, 408, CK_ABORT_TIMEOUT);
         return;
     case CK_TIMER_HANDLER:
+        if (connection->exchange && connection->exchange->phase != CK_RESPONSE_IDLE) {
+            ck_connection_timer_for_phase(connection); /* the response has started since */
+            return;
+        }
         connection->app->stats.timeouts++;
         ck_connection_refuse(connection, 503, CK_ABORT_TIMEOUT);
         return;
@@ -314,7 +339,7 @@ static void timed_out(ck_connection *connection)
 static struct us_socket_t *on_timeout(struct us_socket_t *s)
 {
     ck_connection *connection = connection_of(s);
-    if (ck_stream_cork(&connection->stream) == 0) {
+    if (corked_or_closed(connection)) {
         timed_out(connection);
         ck_stream_uncork(&connection->stream);
     }

@@ -52,12 +52,16 @@ static bool take_head(ck_connection *connection, ck_cursor *cursor)
     return true;
 }
 
-static bool take_body(ck_connection *connection, ck_cursor *cursor)
+/* Nobody has asked for the body's bytes yet, or not for more of them. */
+static bool held_back(const ck_connection *connection)
 {
     const ck_exchange *exchange = connection->exchange;
-    bool nobody_asked = exchange && !exchange->body_mode;
-    bool held_back = exchange && exchange->body_mode == CK_BODY_STREAM && connection->user_paused;
-    if (cursor->length == 0 || nobody_asked || held_back) {
+    return exchange && (!exchange->body_mode || (exchange->body_mode == CK_BODY_STREAM && connection->user_paused));
+}
+
+static bool take_body(ck_connection *connection, ck_cursor *cursor)
+{
+    if (cursor->length == 0 || held_back(connection)) {
         return false;
     }
     int result = ck_body_take(connection, cursor);
@@ -176,8 +180,8 @@ static void after_peer_end(ck_connection *connection)
         ck_connection_linger(connection); /* an incomplete head gets no answer */
         break;
     case CK_PHASE_BODY:
-        if (connection->exchange && !connection->exchange->body_mode && connection->input) {
-            break; /* bytes nobody has asked for yet: they decide when somebody does */
+        if (held_back(connection) && connection->input) {
+            break; /* these bytes decide when somebody asks for them */
         }
         ck_body_fail(connection, CK_BODY_INCOMPLETE);
         if (!connection->closed && connection->phase == CK_PHASE_HEAD) {
@@ -196,7 +200,9 @@ static void deliver_empty(ck_connection *connection)
     ck_exchange *exchange = connection->exchange;
     if (exchange && exchange->want_empty) {
         exchange->want_empty = false;
-        ck_python_data(exchange, "", 0, true);
+        if (!ck_python_data(exchange, "", 0, true)) {
+            ck_connection_refuse_body(connection, 503);
+        }
     }
 }
 

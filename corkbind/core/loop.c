@@ -328,6 +328,16 @@ int ck_loop_fd(void)
     return current ? us_loop_fd(current->us) : CK_NOLOOP;
 }
 
+static void end_iteration(ck_loop *loop)
+{
+    loop->stepping = true;
+    ck_corks_flush_all(loop, CK_FLUSH_ITERATION);
+    loop->stepping = false;
+    if (loop->resume_first) {
+        ck_loop_need_step(loop);
+    }
+}
+
 int ck_loop_step(void)
 {
     ck_loop *loop = current;
@@ -345,24 +355,23 @@ int ck_loop_step(void)
     resume_waiting(loop);
     int events = us_loop_step(loop->us);
     resume_waiting(loop);
-    ck_corks_flush_all(loop, CK_FLUSH_ITERATION);
-    loop->stepping = false;
-    if (loop->resume_first) {
-        ck_loop_need_step(loop);
-    }
+    end_iteration(loop);
     return events;
 }
 
 int ck_loop_sweep(void)
 {
-    if (!current) {
+    ck_loop *loop = current;
+    if (!loop) {
         return CK_NOLOOP;
     }
-    bool stepping = current->stepping;
-    current->stepping = true;
-    us_loop_sweep(current->us);
-    ck_corks_flush_all(current, CK_FLUSH_ITERATION);
-    current->stepping = stepping;
+    bool stepping = loop->stepping;
+    loop->stepping = true;
+    us_loop_sweep(loop->us);
+    loop->stepping = stepping;
+    if (!stepping) { /* else the step that this is inside of does the rest */
+        end_iteration(loop);
+    }
     return CK_OK;
 }
 

@@ -7,7 +7,8 @@
 
 struct ck_exchange;
 
-/* Calls the data callback with a bytes object of these bytes. */
-void ck_python_data(struct ck_exchange *exchange, const char *data, size_t length, bool last);
+/* Calls the data callback with a bytes object of these bytes. Returns false when
+ * there was no memory for one. */
+bool ck_python_data(struct ck_exchange *exchange, const char *data, size_t length, bool last);
 
 #endif

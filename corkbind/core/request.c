@@ -12,13 +12,15 @@ void ck_python_bind(const ck_python *python)
     py = *python;
 }
 
-void ck_python_data(ck_exchange *exchange, const char *data, size_t length, bool last)
+bool ck_python_data(ck_exchange *exchange, const char *data, size_t length, bool last)
 {
     void *bytes = py.bytes_new(data, (ptrdiff_t) length);
-    if (bytes) {
-        exchange->loop->callbacks.data(exchange->handle, bytes, last);
-        py.decref(bytes);
+    if (!bytes) {
+        return false;
     }
+    exchange->loop->callbacks.data(exchange->handle, bytes, last);
+    py.decref(bytes);
+    return true;
 }
 
 static void *none(void)
