@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from corkbind import percent
-from corkbind._ffi.loader import UNKNOWN, lib
+from corkbind._ffi.constants import CK_EXPIRED, CK_NOLOOP, CK_THREAD
+from corkbind._ffi.loader import lib
 from corkbind.cookies import parse_cookies
 from corkbind.errors import BadRequest, refusal
 from corkbind.fields import field_name
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _ck_alive: Callable[[int], int] = lib.ck_alive
+_STALE: Final = (CK_EXPIRED, CK_THREAD, CK_NOLOOP)
 _ck_set_yield: Callable[[int, int], int] = lib.ck_set_yield
 _ck_get_yield: Callable[[int], int] = lib.ck_get_yield
 _ck_py_method: Callable[[int], str] = lib.ck_py_method
@@ -85,7 +87,7 @@ class HttpRequest:
         if self._kept is not None:
             return self._kept[name]
         result = _ck_alive(self._handle)
-        if error is not None and result not in UNKNOWN:
+        if error is not None and result not in _STALE:
             raise error
         raise refusal(result, f"read the {name} of the request") from None
 

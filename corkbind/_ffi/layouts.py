@@ -96,7 +96,10 @@ class ck_python(Structure):
         ("tuple_pack", c_void_p),
         ("incref", c_void_p),
         ("decref", c_void_p),
+        ("error_set", c_void_p),
+        ("error_no_memory", c_void_p),
         ("none", c_void_p),
+        ("value_error", c_void_p),
     ]
 
 

@@ -11,13 +11,12 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from corkbind._ffi.constants import CK_ABI_VERSION, CK_EXPIRED, CK_NOLOOP, CK_THREAD
+from corkbind._ffi.constants import CK_ABI_VERSION
 from corkbind._ffi.layouts import ck_python
-from corkbind._ffi.signatures import TABLE, declare
+from corkbind._ffi.signatures import declare
 from corkbind.errors import LoadError
 
 ENVIRONMENT: Final = "CORKBIND_LIBRARY"
-UNKNOWN: Final = (CK_EXPIRED, CK_THREAD, CK_NOLOOP)
 BUNDLED: Final = Path(__file__).with_name("libcorkbind.so")
 
 
@@ -77,39 +76,13 @@ def bind_python(library: Any) -> None:
         tuple_pack=address("PyTuple_Pack"),
         incref=address("Py_IncRef"),
         decref=address("Py_DecRef"),
+        error_set=address("PyErr_SetString"),
+        error_no_memory=address("PyErr_NoMemory"),
         none=id(None),  # the address of _Py_NoneStruct
+        value_error=id(ValueError),
     )
     library.ck_python_bind(ctypes.byref(addresses))
 
 
-def guard_objects(library: Any) -> None:
-    """Keep ctypes from meeting NULL where an object should be.
-
-    On CPython 3.10 to 3.13 ctypes crashes on a NULL from a py_object function
-    unless a Python exception is set (it decrements before it looks). A core that
-    sets one for a stale handle is safe as it is; before any other, each such
-    function is asked for only when ck_alive says that the handle is known.
-    """
-    probe = library["ck_py_method"]  # an object of its own, whose type may differ
-    probe.restype = ctypes.c_void_p
-    try:
-        probe(0)
-    except ValueError:
-        return
-    for row in TABLE:
-        if row.result is ctypes.py_object:
-            setattr(library, row.name, _guarded(library.ck_alive, getattr(library, row.name)))
-
-
-def _guarded(alive: Any, function: Any) -> Any:
-    def guarded(handle: int, *arguments: Any) -> Any:
-        if alive(handle) in UNKNOWN:
-            raise ValueError("the handle is stale")
-        return function(handle, *arguments)
-
-    return guarded
-
-
 lib: Final[Any] = load(find())
 bind_python(lib)
-guard_objects(lib)

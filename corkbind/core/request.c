@@ -23,6 +23,14 @@ bool ck_python_data(ck_exchange *exchange, const char *data, size_t length, bool
     return true;
 }
 
+/* Says why there is no exchange. A NULL without an exception would be taken for
+ * an object by some bindings. */
+static void *stale(int error)
+{
+    py.error_set(py.value_error, error == CK_THREAD ? "the handle belongs to another thread" : "the handle is stale");
+    return NULL;
+}
+
 static void *none(void)
 {
     py.incref(py.none);
@@ -43,14 +51,14 @@ void *ck_py_method(uint32_t handle)
 {
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
-    return exchange ? span_text(exchange, exchange->head.method_name) : NULL;
+    return exchange ? span_text(exchange, exchange->head.method_name) : stale(error);
 }
 
 void *ck_py_target(uint32_t handle)
 {
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
-    return exchange ? span_text(exchange, exchange->head.target) : NULL;
+    return exchange ? span_text(exchange, exchange->head.target) : stale(error);
 }
 
 void *ck_py_path(uint32_t handle)
@@ -60,14 +68,14 @@ void *ck_py_path(uint32_t handle)
     if (exchange && !exchange->head.path.length) {
         return text(exchange->head.asterisk ? "*" : "/", 1);
     }
-    return exchange ? span_text(exchange, exchange->head.path) : NULL;
+    return exchange ? span_text(exchange, exchange->head.path) : stale(error);
 }
 
 void *ck_py_query(uint32_t handle)
 {
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
-    return exchange ? span_text(exchange, exchange->head.query) : NULL;
+    return exchange ? span_text(exchange, exchange->head.query) : stale(error);
 }
 
 void *ck_py_host(uint32_t handle)
@@ -77,7 +85,7 @@ void *ck_py_host(uint32_t handle)
     if (exchange && !exchange->head.host.length) {
         return none();
     }
-    return exchange ? span_text(exchange, exchange->head.host) : NULL;
+    return exchange ? span_text(exchange, exchange->head.host) : stale(error);
 }
 
 /* ---- Fields ---- */
@@ -94,7 +102,7 @@ static void *joined(const ck_exchange *exchange, const char *name, size_t length
     }
     char *memory = ck_alloc(exchange->loop, total);
     if (!memory) {
-        return NULL;
+        return py.error_no_memory();
     }
     char *at = memory;
     for (int i = first; i >= 0; i = ck_head_find(head, exchange->data, name, length, i + 1)) {
@@ -115,7 +123,7 @@ void *ck_py_header(uint32_t handle, const char *name, int length)
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
     if (!exchange) {
-        return NULL;
+        return stale(error);
     }
     const ck_head *head = &exchange->head;
     size_t size = length > 0 ? (size_t) length : 0;
@@ -188,7 +196,7 @@ void *ck_py_headers(uint32_t handle)
 {
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
-    void *list = exchange ? py.list_new(0) : NULL;
+    void *list = exchange ? py.list_new(0) : stale(error);
     if (!list) {
         return NULL;
     }
@@ -208,7 +216,7 @@ void *ck_py_trailers(uint32_t handle)
 {
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
-    void *list = exchange ? py.list_new(0) : NULL;
+    void *list = exchange ? py.list_new(0) : stale(error);
     if (!list || exchange->body_state != CK_BODY_DONE) {
         return list;
     }
@@ -244,7 +252,7 @@ void *ck_py_parameter(uint32_t handle, int index)
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
     if (!exchange) {
-        return NULL;
+        return stale(error);
     }
     if (index < 0 || index >= exchange->match.parameter_count) {
         return none();
@@ -272,7 +280,7 @@ void *ck_py_remote_address(uint32_t handle)
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
     if (!exchange) {
-        return NULL;
+        return stale(error);
     }
     char address[16];
     int length = 0;
@@ -298,7 +306,7 @@ void *ck_py_body_take(uint32_t handle)
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
     if (!exchange) {
-        return NULL;
+        return stale(error);
     }
     if (exchange->body_state != CK_BODY_DONE) {
         return none();

@@ -130,7 +130,10 @@ typedef struct ck_python {
     void *(*tuple_pack)(ptrdiff_t length, ...);                                      /* PyTuple_Pack */
     void (*incref)(void *object);                                                    /* Py_IncRef */
     void (*decref)(void *object);                                                    /* Py_DecRef */
+    void (*error_set)(void *type, const char *message);                              /* PyErr_SetString */
+    void *(*error_no_memory)(void);                                                  /* PyErr_NoMemory */
     void *none;                                                                      /* _Py_NoneStruct */
+    void *value_error;                                                               /* PyExc_ValueError, or a subclass: a stale handle */
 } ck_python;
 
 /* ---- The library ---- */
@@ -220,8 +223,8 @@ CK_EXPORT int ck_set_yield(uint32_t handle, int yield);
 CK_EXPORT int ck_get_yield(uint32_t handle);
 
 /* -- Reading the request. ck_py_ entries return a new reference, None where
- * there is no such thing, or NULL: with a Python exception set, or without one
- * when the handle is stale. -- */
+ * there is no such thing, or NULL with a Python exception set: `value_error` when
+ * the handle is stale, MemoryError. -- */
 CK_EXPORT void *ck_py_method(uint32_t handle);                                   /* [hot] str */
 CK_EXPORT void *ck_py_target(uint32_t handle);                                   /* [hot] str, as received */
 CK_EXPORT void *ck_py_path(uint32_t handle);                                     /* [hot] str, not decoded, "/" when empty */
