@@ -278,6 +278,9 @@ static struct us_socket_t *on_writable(struct us_socket_t *s)
         }
     } else {
         ck_stream_sent(stream);
+        if (!connection->closed && (connection->input || !connection->reading)) {
+            ck_loop_resume_later(stream->loop, connection); /* requests that have waited for this */
+        }
     }
     return s;
 }

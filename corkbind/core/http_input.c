@@ -7,6 +7,9 @@
  * the requests whatever the handlers do. What cannot be gone through now is kept
  * in `input`, and the socket is not read beyond what the limits allow.
  *
+ * While answers wait for the client, its next request waits for them: who sends
+ * and does not read must not fill memory.
+ *
  * A whole read runs inside one cork: all the answers to it leave in one send. */
 #include <string.h>
 
@@ -88,7 +91,7 @@ static void consume(ck_connection *connection, ck_cursor *cursor)
                 ck_stream_flush(&connection->stream, CK_FLUSH_SLOW);
                 since = 0;
             }
-            more = take_head(connection, cursor);
+            more = !connection->stream.backlog && take_head(connection, cursor);
             if (cursor->length && !since) {
                 since = now(connection);
             }
@@ -157,7 +160,7 @@ void ck_connection_update_reading(ck_connection *connection)
     }
     size_t held = connection->input ? connection->input->length : 0;
     size_t limit = SIZE_MAX;
-    if (connection->phase == CK_PHASE_WAIT) {
+    if (connection->phase == CK_PHASE_WAIT || (connection->phase == CK_PHASE_HEAD && connection->stream.backlog)) {
         limit = connection->app->limits.pipeline;
     } else if (connection->phase == CK_PHASE_BODY) {
         limit = connection->app->limits.window;
@@ -177,6 +180,9 @@ static void after_peer_end(ck_connection *connection)
     }
     switch ((enum ck_connection_phase) connection->phase) {
     case CK_PHASE_HEAD:
+        if (connection->input && connection->stream.backlog) {
+            break; /* requests, perhaps, that wait for the answers before theirs */
+        }
         ck_connection_linger(connection); /* an incomplete head gets no answer */
         break;
     case CK_PHASE_BODY:

@@ -84,6 +84,7 @@ static struct {
     size_t read_most;       /* bytes that one receive gives, 0 = all */
     long objects;           /* alive */
     bool objects_fail;
+    long errors;            /* exceptions set */
     uint32_t app;
     ck_limits limits;
     handler handlers[ROUTES_MAX];
@@ -471,12 +472,25 @@ static inline void object_decref(void *made)
     }
 }
 
+static inline void object_error(void *type, const char *message)
+{
+    (void) type, (void) message;
+    world.errors++;
+}
+
+static inline void *object_no_memory(void)
+{
+    world.errors++;
+    return NULL;
+}
+
 static object object_none = {.references = 1000000};
 
 static inline void bind_python(void)
 {
-    const ck_python python = {object_new, object_text, object_text, object_list, object_append, object_pack,
-        object_incref, object_decref, &object_none};
+    const ck_python python = {.bytes_new = object_new, .latin1 = object_text, .utf8 = object_text, .list_new = object_list,
+        .list_append = object_append, .tuple_pack = object_pack, .incref = object_incref, .decref = object_decref,
+        .error_set = object_error, .error_no_memory = object_no_memory, .none = &object_none};
     ck_python_bind(&python);
 }
 
