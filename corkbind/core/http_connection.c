@@ -191,6 +191,8 @@ void ck_stream_sent(ck_stream *stream)
             us_socket_shutdown(0, stream->socket);
             ck_connection_timer(connection, CK_TIMER_LINGER);
         }
+    } else if (connection->app->draining) {
+        (void) ck_connection_close_idle(connection); /* idle only now */
     }
 }
 
