@@ -47,7 +47,6 @@ _ck_uncork: Callable[[int], int] = lib.ck_uncork
 _ck_py_method: Callable[[int], str] = lib.ck_py_method
 _ck_py_path: Callable[[int], str] = lib.ck_py_path
 
-_new = object.__new__
 _PLAIN: Final = b"text/plain"
 
 log: Final = logging.getLogger("corkbind")
@@ -198,7 +197,7 @@ def _send_plain(handle: int, status: int) -> int:
 
 
 def _request_of(response: HttpResponse) -> HttpRequest:
-    request: HttpRequest = _new(HttpRequest)
+    request = HttpRequest()
     request._handle = response._handle
     request._response = response
     request._kept = None
@@ -243,12 +242,12 @@ def make_entry(handler: Handler, route: Route, face: type[HttpResponse]) -> Call
 
 def _plain_entry(handler: Handler, route: Route, face: type[HttpResponse]) -> Callable[[int], None]:
     def entry(handle: int) -> None:
-        response = _new(face)
+        response = face()
         response._handle = handle
         response._state = OPEN
         response._extra = None
         response._route = route
-        request = _new(HttpRequest)
+        request = HttpRequest()
         request._handle = handle
         request._response = response
         request._kept = None
@@ -269,12 +268,12 @@ def _coroutine_entry(handler: Handler, route: Route, face: type[HttpResponse]) -
     begin = route.runtime.begin
 
     def entry(handle: int) -> None:
-        response = _new(face)
+        response = face()
         response._handle = handle
         response._state = OPEN
         response._extra = None
         response._route = route
-        request = _new(HttpRequest)
+        request = HttpRequest()
         request._handle = handle
         request._response = response
         request._kept = None

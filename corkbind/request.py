@@ -65,7 +65,7 @@ class HttpRequest:
     and the handler has returned; after `preserve()` for as long as it is held.
     """
 
-    # Made without __init__ by the dispatcher, as HttpResponse.
+    # No __init__, as HttpResponse.
     __slots__ = ("_handle", "_kept", "_response")
 
     _handle: int

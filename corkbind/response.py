@@ -183,19 +183,25 @@ class HttpResponse(ResponseBody, ResponseFlow, ResponseCorking):
             message = message.encode()
         elif type(message) is not bytes:
             return self._end_other(message, end_connection)
-        if self._extra is not None:
-            self._before_body()
         length = len(message)
-        if length > HOT_LENGTH:
-            result = _ck_end_large(self._handle, message, length, 1 if end_connection else 0)
-        else:
-            result = _ck_end(self._handle, message, length, 1 if end_connection else 0)
+        if self._extra is not None or length > HOT_LENGTH:
+            return self._end_followed(message, length, 1 if end_connection else 0)
+        result = _ck_end(self._handle, message, length, 1 if end_connection else 0)
         if result < 0:
             self._refused(result, "end the response")
-            return self
-        self._state = ENDED
-        if self._extra is not None:
-            self._extra.rest()
+        else:
+            self._state = ENDED
+        return self
+
+    def _end_followed(self, message: bytes, length: int, flags: int) -> Self:
+        """End a response that has cookies, callbacks or coroutines, or a huge body."""
+        self._before_body()
+        call = _ck_end if length <= HOT_LENGTH else _ck_end_large
+        result = call(self._handle, message, length, flags)
+        if result < 0:
+            self._refused(result, "end the response")
+        else:
+            self._now_over(ENDED)
         return self
 
     def _end_other(self, message: object, end_connection: bool) -> Self:
