@@ -50,7 +50,7 @@ OPTIONAL = ["-fno-plt", "-fno-semantic-interposition", "-flto=auto", "-Wl,--gc-s
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
 SANITIZER_OPTIONS = {"UBSAN_OPTIONS": "print_stacktrace=1", "ASAN_OPTIONS": "detect_stack_use_after_return=1"}
 # C tests whose subject scans bytes run again where char is unsigned, and without vector instructions.
-SCANNING = ("parser", "chunk", "router", "utf8", "frame")
+SCANNING = ("scan", "http_parser", "exhaustive", "router")
 PORTABILITY = ("-funsigned-char", "-DCK_PORTABLE_SCAN")
 TEST_SECONDS = 300
 

@@ -104,8 +104,7 @@ static void consume(ck_connection *connection, ck_cursor *cursor)
             break;
         case CK_PHASE_LINGER:
             connection->lingered += (uint32_t) cursor->length;
-            cursor->data += cursor->length;
-            cursor->length = 0;
+            *cursor = (ck_cursor) {NULL, 0};
             more = false;
             break;
         }
