@@ -129,7 +129,7 @@ class Bridge:
         result = _ck_loop_step()
         if callbacks.thread.kept is not None:
             callbacks.raise_kept()
-        if result < 0:
+        if result < 0 and self._loop is not None:  # else it was asked for before the end, and comes after
             self.report(refusal(result, "step the loop") if result == CK_NOLOOP else OSError(-result, os.strerror(-result)))
         if self._watchers:
             for watcher in list(self._watchers):

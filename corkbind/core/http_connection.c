@@ -100,8 +100,9 @@ void ck_connection_linger(ck_connection *connection)
 
 bool ck_connection_close_idle(ck_connection *connection)
 {
-    bool idle = connection->phase == CK_PHASE_HEAD && !connection->exchange && !connection->input
-        && !connection->cursor && ck_stream_buffered(&connection->stream) == 0;
+    /* An incomplete head is nobody's request yet; input that is to be gone through may hold a complete one. */
+    bool unseen = connection->cursor || connection->resuming || (connection->input && !connection->exchange);
+    bool idle = connection->phase == CK_PHASE_HEAD && !unseen && ck_stream_buffered(&connection->stream) == 0;
     if (idle) {
         ck_connection_close(connection, CK_ABORT_SERVER);
     }
