@@ -645,15 +645,15 @@ static inline bool anything_ready(void)
 }
 
 /* Steps as a host loop does, while something is ready or a step was asked for.
- * More than a thousand times would be a loop that spins. */
+ * More than some thousand times would be a loop that spins. */
 static inline void settle(void)
 {
     int steps = 0;
-    while ((anything_ready() || world.deferred) && steps++ < 1000) {
+    while ((anything_ready() || world.deferred) && steps++ < 5000) {
         world.deferred = 0;
         CHECK(ck_loop_step() >= 0);
     }
-    CHECK(steps < 1000);
+    CHECK(steps < 5000);
 }
 
 static inline void pass_granules(int count)
