@@ -60,6 +60,11 @@ class Body:
         """Tell whether somebody waits for more of the body."""
         return bool(self._waiters) or self._handler is not None
 
+    @property
+    def failure(self) -> CorkbindError | None:
+        """Return why the body will never be complete, once that is known."""
+        return None if self._failure is None else _failure(self._failure)
+
     async def collect(self) -> bytes:
         """Return the whole body, whenever it is complete.
 

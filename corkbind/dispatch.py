@@ -171,15 +171,16 @@ class Dispatcher:
         if isinstance(value, Awaitable):
             self._bridge().start_later(as_coroutine(value), "error handler")
 
-    def unanswered(self, route: Route, handle: int) -> None:
-        """Answer 500 for a response that nobody holds any more."""
+    def unanswered(self, route: Route, handle: int, failure: CorkbindError | None) -> None:
+        """Answer for a response that nobody holds any more: 500, or what its request body's failure stands for."""
         if _ck_alive(handle) != ck.CK_OK:
             return
-        log.error("handler %s returned without answering %s %s", route.name, _ck_py_method(handle), _ck_py_path(handle))
+        if failure is None:
+            log.error("handler %s returned without answering %s %s", route.name, _ck_py_method(handle), _ck_py_path(handle))
         _ck_cork(handle)
         try:
             if _ck_fail(handle) == ck.CK_OK:
-                _send_plain(handle, 500)
+                _send_plain(handle, 500 if failure is None else failure.status)
         finally:
             _ck_uncork(handle)
 

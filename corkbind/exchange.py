@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from corkbind._ffi import constants as ck
 from corkbind._ffi.callbacks import live
 from corkbind._ffi.loader import lib
-from corkbind.errors import ConnectionClosed, ResponseFinished, refusal
+from corkbind.errors import ConnectionClosed, CorkbindError, ResponseFinished, refusal
 
 if TYPE_CHECKING:
     from asyncio import Future  # the type only: faces make no futures and touch no loop
@@ -59,8 +59,8 @@ class Runtime(Protocol):
     def failed(self, response: HttpResponse, error: BaseException) -> Coroutine[Any, Any, Any] | None:
         """Answer for code that failed; the coroutine, if any, goes on with that."""
 
-    def unanswered(self, route: Route, handle: int) -> None:
-        """Answer for a response that died without an end."""
+    def unanswered(self, route: Route, handle: int, failure: CorkbindError | None) -> None:
+        """Answer for a response that died without an end, because of `failure` if there was one."""
 
     def report(self, error: BaseException) -> None:
         """Tell the loop's exception handler."""
@@ -197,8 +197,9 @@ class Exchange:
 
     def _died(self, watch: weakref.ref[HttpResponse]) -> None:
         if self._watch is watch and self.kept:
+            failure = self.body.failure if self.body is not None else None
             try:
-                self.route.runtime.unanswered(self.route, self.handle)
+                self.route.runtime.unanswered(self.route, self.handle, failure)
             finally:
                 self.dispose()
 
