@@ -21,6 +21,7 @@ from the first step on, and tasks have no frame to show.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
@@ -113,11 +114,9 @@ def _segments(response: HttpResponse, work: Work, waited: Any, started: bool) ->
 
 
 def _keep(exchange: Exchange) -> None:
-    try:
+    # When the client went in the first segment, the coroutine goes on alone.
+    with contextlib.suppress(CorkbindError):
         exchange.keep()
-    except CorkbindError:
-        # The client went in the first segment: the coroutine goes on alone.
-        pass
 
 
 def _recover(response: HttpResponse, error: BaseException) -> tuple[Work, Any] | None:
