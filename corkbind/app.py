@@ -22,7 +22,7 @@ from corkbind.errors import CorkbindError
 from corkbind.exchange import Route
 from corkbind.fixed import Fixed
 from corkbind.limits import Limits
-from corkbind.options import AppListenOptions, AppOptions
+from corkbind.options import EXCLUSIVE, AppListenOptions, AppOptions
 from corkbind.request import HttpRequest
 from corkbind.response import HttpResponse
 from corkbind.routing import RouteMethod, Routes, tell
@@ -176,7 +176,8 @@ class App:
 
         Args:
             port_or_options: a port, {"port", "host", "options", "domain"},
-                AppListenOptions, or None for a free port.
+                AppListenOptions, or None for a free port. Only AppListenOptions and
+                a mapping whose "options" is 0 share the port with others.
             handler: called with the options that hold the real port.
 
         Raises:
@@ -264,7 +265,7 @@ class App:
         try:
             await self.start()
             real: list[int] = []
-            self.listen(AppListenOptions(port, host), lambda where: real.append(where.port))
+            self.listen(AppListenOptions(port, host, EXCLUSIVE), lambda where: real.append(where.port))
             yield Address(host, real[0])
         finally:
             await self.stop(grace)

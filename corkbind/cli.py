@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from corkbind.app import App
-from corkbind.options import AppListenOptions
+from corkbind.options import EXCLUSIVE, AppListenOptions
 
 
 class CommandError(Exception):
@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         app = find_app(options.app)
-        where = AppListenOptions(domain=options.uds) if options.uds else AppListenOptions(options.port, options.host)
+        address = AppListenOptions(options.port, options.host, EXCLUSIVE)
+        where = AppListenOptions(domain=options.uds) if options.uds else address
         app.listen(where, _announce)
         app.run(loop=options.loop)
     except (CommandError, OSError, ImportError) as error:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+#: LIBUS_LISTEN_EXCLUSIVE_PORT: a port that somebody has already is refused.
+EXCLUSIVE: Final = 1
 
 
 @dataclass
@@ -38,7 +41,8 @@ class AppListenOptions:
     Args:
         port: 0 picks a free one.
         host: None means all interfaces.
-        options: 0 shares the port with other processes, 1 is an exclusive port.
+        options: 0 shares the port with other listeners that share it, 1 (EXCLUSIVE)
+            wants it alone.
         domain: the path of a Unix socket, in place of host and port.
 
     Raises:
@@ -63,22 +67,22 @@ class AppListenOptions:
 
     @classmethod
     def of(cls, where: int | Mapping[str, Any] | AppListenOptions | None) -> AppListenOptions:
-        """Make options of all that `App.listen` takes.
+        """Make options of all that `App.listen` takes; the port is shared only where `options` says it.
 
         Raises:
             RuntimeError: `where` is of another type, or holds an unknown key.
         """
         if where is None:
-            return cls()
+            return cls(options=EXCLUSIVE)
         if isinstance(where, AppListenOptions):
             return where
         if isinstance(where, Mapping):
             unknown = set(where) - {"port", "host", "options", "domain"}
             if unknown:
                 raise RuntimeError(f"listen() does not know {', '.join(sorted(map(repr, unknown)))}")
-            return cls(**where)
+            return cls(**{"options": EXCLUSIVE, **where})
         _check("port", where, int)
-        return cls(port=where)
+        return cls(port=where, options=EXCLUSIVE)
 
 
 def _check(name: str, value: object, wanted: type) -> None:

@@ -45,6 +45,45 @@ def test_listening_before_the_app_runs() -> None:
     app.close()
 
 
+def test_a_port_is_shared_only_where_the_options_say_so(in_loop: Callable[..., Any]) -> None:
+    told: list[AppListenOptions] = []
+    with App() as first, App() as second:
+        first.listen(0, told.append)
+        port = told[0].port
+        for where in (port, {"port": port}, AppListenOptions(port), {"port": port, "options": 0}):
+            with pytest.raises(OSError, match="cannot listen on") as caught:
+                second.listen(where)
+            assert caught.value.errno == errno.EADDRINUSE
+
+        async def conversation() -> None:
+            async with App().serving() as address:
+                with pytest.raises(OSError, match="cannot listen on"):
+                    async with App().serving(address.port):
+                        raise AssertionError("the port was taken")
+
+        in_loop(conversation)
+    with App() as first, App() as second, App() as third:
+        first.listen(AppListenOptions(0, "127.0.0.1"), told.append)
+        shared = {"port": told[1].port, "host": "127.0.0.1"}
+        second.listen({**shared, "options": 0})
+        third.listen(AppListenOptions(**shared))
+        with pytest.raises(OSError, match="cannot listen on"):
+            third.listen(shared)
+
+
+def test_a_restart_has_the_port_of_connections_in_time_wait(in_loop: Callable[..., Any]) -> None:
+    app = App().get("/", lambda res, req: res.end("x"))
+
+    async def conversation() -> None:
+        port = 0
+        for _ in range(3):
+            async with app.serving(port) as address:
+                port = address.port
+                assert (await Client(address).ask()).body == b"x"  # the server closes first
+
+    in_loop(conversation)
+
+
 def test_bad_patterns_are_refused_early_and_late() -> None:
     with App() as app:
         app.listen({"port": 0, "host": "127.0.0.1"})
@@ -446,11 +485,14 @@ def test_command_line_fails_in_one_line(
     (tmp_path / "served.py").write_text("from corkbind import App\napp = App()\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    told: list[AppListenOptions] = []
+    with socket.create_server(("127.0.0.1", 0)) as taken, App() as sharing:
+        sharing.listen(AppListenOptions(0, "127.0.0.1"), told.append)
         for arguments in (
             ["unknown_module:app"],
             ["served:nothing"],
             ["served:app", "--port", str(taken.getsockname()[1])],
+            ["served:app", "--port", str(told[0].port)],
             ["served:app", "--host", "192.0.2.1", "--port", "0"],
             ["served:app", "--host", "no such host", "--port", "0"],
         ):

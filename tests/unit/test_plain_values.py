@@ -24,8 +24,9 @@ class Sly(bytes):
 
 
 def test_listen_options_take_all_that_listen_takes() -> None:
-    assert AppListenOptions.of(None) == AppListenOptions(0, None, 0, None)
-    assert AppListenOptions.of(80).port == 80
+    assert AppListenOptions.of(None) == AppListenOptions(0, None, 1, None)
+    assert AppListenOptions.of(80) == AppListenOptions.of({"port": 80}) == AppListenOptions(80, options=1)
+    assert AppListenOptions.of({"port": 80, "options": 0}) == AppListenOptions(80)
     assert AppListenOptions.of({"port": 1, "host": "::1", "options": 1}) == AppListenOptions(1, "::1", 1)
     given = AppListenOptions(domain="/tmp/x")
     assert AppListenOptions.of(given) is given
