@@ -67,7 +67,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000, help="0 picks a free one (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1")
     arguments = parser.parse_args()
-    app.listen({"port": arguments.port, "host": arguments.host}, announce)
+    try:
+        app.listen({"port": arguments.port, "host": arguments.host}, announce)
+    except OSError as error:
+        raise SystemExit(f"hello.py: {error.strerror}") from None
     app.run()
 
 

@@ -536,6 +536,18 @@ def test_the_example() -> None:
         assert running.wait(10) == 0
 
 
+def test_the_example_says_in_one_line_that_its_port_is_taken() -> None:
+    told: list[AppListenOptions] = []
+    with App() as other:
+        other.listen(AppListenOptions(0, "127.0.0.1"), told.append)
+        command = [sys.executable, str(ROOT / "docs" / "examples" / "hello.py"), "--port", str(told[0].port)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=10, check=False)
+    address = f"127.0.0.1:{told[0].port}"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"hello.py: cannot listen on {address}: {os.strerror(errno.EADDRINUSE)}\n"
+
+
 # -- Loading --
 
 
