@@ -259,9 +259,7 @@ static struct us_socket_t *on_writable(struct us_socket_t *s)
     stream->full = false;
     bool drained = ck_stream_drain(stream);
     size_t after = ck_stream_buffered(stream);
-    if (connection->timer == CK_TIMER_SEND) {
-        connection->progress += before > after ? before - after : 0;
-    }
+    connection->progress += before > after ? before - after : 0;
     if (stream->broken) {
         ck_connection_close(connection, CK_ABORT_CLIENT);
         return s;

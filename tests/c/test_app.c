@@ -480,6 +480,39 @@ static void test_memory_fails_at_each_allocation(void)
     }
 }
 
+/* An event that cannot be handled for want of memory must not be forgotten: the
+ * seventeenth cork needs memory, and a timeout comes only once. */
+static void test_no_memory_to_cork(void)
+{
+    open_app();
+    peer *client = dial();
+    feed(client, GET("/later"));
+    peer *idle = dial();
+    peer *slow = dial();
+    feed(slow, GET("/later"));
+    slow->room = 0;
+    CHECK(write_text(kept[1], "x") == CK_OK && ck_flush(kept[1]) == CK_OK && ck_want_writable(kept[1]) == CK_OK);
+    settle();
+    for (int i = 0; i < 16; i++) {
+        CHECK(ck_cork(kept[0]) == CK_OK);
+    }
+    world.fail_at = world.allocations + 1;
+    world.fail_on = true;
+    CHECK(ck_cork(kept[0]) == CK_NOMEM);
+    slow->room = UNLIMITED;
+    settle();
+    CHECK(slow->closed);
+    pass_seconds(12);
+    CHECK(idle->closed && !client->closed);
+    world.fail_at = 0;
+    CHECK(end_text(kept[0], "x") == CK_OK);
+    for (int i = 15; i >= 0; i--) {
+        CHECK(ck_uncork(kept[0]) == i);
+    }
+    CHECK_HEARD(client, ok("x"));
+    close_server();
+}
+
 /* Descriptors that fail leave nothing behind either. */
 static int calls_left;
 
@@ -520,6 +553,7 @@ int main(void)
     test_without_a_loop();
     test_wake();
     test_memory_fails_at_each_allocation();
+    test_no_memory_to_cork();
     test_no_descriptors();
     return checks_done();
 }

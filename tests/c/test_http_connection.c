@@ -230,6 +230,15 @@ static void test_requests_behind_a_backlog(void)
     settle();
     CHECK_HEARD(client, joined(5, ok("/1"), ok("/2"), ok("/3"), ok("/1"), ok("/2")));
     CHECK(client->closed);
+    client = dial();
+    client->room = 3;
+    feed(client, GET("/1"));
+    feed(client, GET("/2"));
+    finish(client);
+    client->room = UNLIMITED;
+    settle();
+    CHECK_HEARD(client, joined(2, ok("/1"), ok("/2")));
+    CHECK(client->closed);
     close_server();
 }
 
@@ -427,6 +436,36 @@ static void test_client_does_not_read(void)
     }
     CHECK(client->closed && client->out_length == 10);
     CHECK(stats().timeouts == 1);
+    close_server();
+}
+
+/* Nor does the end of the response win time, nor a body that comes well. */
+static void test_client_does_not_read_but_the_rest_moves(void)
+{
+    static char much[100000];
+    open_connections(NULL);
+    serve("POST", "/body", ask_collect);
+    peer *client = dial();
+    client->room = 0;
+    feed(client, GET("/later/1"));
+    CHECK(ck_write(kept[0], much, 1000) == CK_OK);
+    settle();
+    pass_granules(2);
+    CHECK(ck_end(kept[0], much, 1000, 0) == CK_OK);
+    settle();
+    CHECK(!client->closed);
+    pass_granules(1);
+    CHECK(client->closed);
+    client = dial();
+    client->room = 0;
+    feed(client, "POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n");
+    CHECK(ck_write(world.last, much, 1000) == CK_OK);
+    settle();
+    for (int i = 0; i < 3; i++) {
+        feed_bytes(client, much, 20000);
+        pass_granules(1);
+    }
+    CHECK(client->closed);
     close_server();
 }
 
@@ -729,6 +768,27 @@ static void test_deeds(void)
     }
 }
 
+/* A sweep inside a callback times others out, and leaves the callback's cork alone. */
+static void sweep_inside(uint32_t handle)
+{
+    CHECK(write_text(handle, "a") == CK_OK);
+    CHECK(ck_loop_sweep() == CK_OK);
+    CHECK(ck_sends(handle) == 0);
+    CHECK(end_text(handle, "b") == CK_OK);
+}
+
+static void test_sweep_inside_a_callback(void)
+{
+    open_server(NULL);
+    serve("GET", "/", sweep_inside);
+    peer *idle = dial();
+    pass_granules(2);
+    peer *client = dial();
+    feed(client, GET("/"));
+    CHECK(idle->closed && client->sends == 1);
+    close_server();
+}
+
 /* The aborted callback of one connection closes another, which is next in line. */
 static void close_others(uint32_t handle)
 {
@@ -827,6 +887,7 @@ int main(void)
     test_slow_body();
     test_slow_body_of_an_answered_request();
     test_client_does_not_read();
+    test_client_does_not_read_but_the_rest_moves();
     test_client_reads_slowly();
     test_slow_handler();
     test_response_that_has_started();
@@ -836,6 +897,7 @@ int main(void)
     test_abort_of_a_kept_one();
     test_abort_after_the_end();
     test_deeds();
+    test_sweep_inside_a_callback();
     test_abort_closes_others();
     test_writes_to_others_from_an_abort();
     test_open_and_limit();

@@ -332,6 +332,25 @@ static void test_limit_changed(void)
     close_server();
 }
 
+/* A response that has begun but not left gives way to the refusal. */
+static void begin_and_ask(uint32_t handle)
+{
+    keep_it(handle);
+    CHECK(ck_status(handle, 201) == CK_OK && write_text(handle, "x") == CK_OK);
+    CHECK(ck_body_ask(handle, CK_BODY_COLLECT) == 0);
+}
+
+static void test_refusal_in_place_of_a_packed_response(void)
+{
+    open_with(NULL, begin_and_ask);
+    peer *client = dial();
+    feed(client, CHUNKED "zz\r\n");
+    CHECK_HEARD(client, refusal("400 Bad Request"));
+    CHECK_LOG("request 0|body 3|aborted 3|");
+    CHECK(stats().rollbacks == 1);
+    close_server();
+}
+
 static void test_malformed(void)
 {
     static const char *const bodies[] = {"5\nhello", "x\r\n", "1\r\nabc", "0\r\nContent-Length: 1\r\n\r\n", "-1\r\n", "\r\n"};
@@ -683,6 +702,7 @@ int main(void)
     test_limit_chunked();
     test_limit_changed();
     test_malformed();
+    test_refusal_in_place_of_a_packed_response();
     test_not_asked();
     test_not_asked_and_endless();
     test_not_asked_and_malformed();
