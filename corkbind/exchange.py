@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from corkbind.body import Body
     from corkbind.response import HttpResponse
 
+_ck_alive: Callable[[int], int] = lib.ck_alive
 _ck_keep: Callable[[int], int] = lib.ck_keep
 _ck_release: Callable[[int], int] = lib.ck_release
 _ck_want_writable: Callable[[int], int] = lib.ck_want_writable
@@ -227,7 +228,8 @@ class Exchange:
         """Take note that a collected body is there or never will be."""
         if self.body is not None:
             self.body.event(event)
-            self.rest()
+            if event == ck.CK_BODY_COMPLETE or _ck_alive(self.handle) != ck.CK_ABORTED:
+                self.rest()  # else `aborted` follows, whose handlers are still to be told
 
     def data(self, chunk: bytes, last: bool) -> None:
         """Hand on the next part of a streamed body."""

@@ -16,9 +16,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+
+from corkbind import App
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -252,6 +254,19 @@ async def until(condition: Callable[[], object], what: str = "") -> None:
     while not condition():
         assert time.monotonic() < deadline, f"did not happen: {what or condition}"
         await asyncio.sleep(0.001)
+
+
+async def canary(app: App, port: int) -> None:
+    """See that the server goes on, on a new connection."""
+    client = await Stream.open(port)
+    response = await client.ask("/canary")
+    assert (response.status, response.body) == (200, b"alive")
+    await client.close()
+
+
+def make_app(**options: Any) -> App:
+    """Make an app that can be asked whether it lives."""
+    return App(**options).any("/canary", lambda res, req: res.end("alive"))
 
 
 # -- Servers --
