@@ -191,6 +191,8 @@ class Exchange:
             self.kept = False
             live.pop(self.handle, None)
             _ck_release(self.handle)
+        if self.body is not None:
+            self.body.fail(ck.CK_BODY_INCOMPLETE)  # a reader in another task would wait for ever
         self.response = None
         self._watch = None
         self.writable_handler = None

@@ -248,6 +248,9 @@ int ck_close(uint32_t handle)
     if (!exchange) {
         return error;
     }
+    if (exchange->phase == CK_RESPONSE_FINISHED && exchange->connection && exchange->connection->exchange) {
+        return CK_FINISHED; /* the connection is about another request by now */
+    }
     if (exchange->phase < CK_RESPONSE_FINISHED) {
         exchange->phase = CK_RESPONSE_ABORTED; /* so that nobody is told: the caller knows */
     }

@@ -283,7 +283,8 @@ CK_EXPORT int ck_try_end(uint32_t handle, const char *data, size_t length, uint6
 CK_EXPORT int64_t ck_write_offset(uint32_t handle);
 CK_EXPORT int ck_set_write_offset(uint32_t handle, uint64_t offset);
 CK_EXPORT int ck_write_continue(uint32_t handle);
-/* [hot] Asks for the writable callback, once. */
+/* [hot] Asks for the writable callback, once: it comes after bytes have had to wait,
+ * not when the kernel takes everything at once. */
 CK_EXPORT int ck_want_writable(uint32_t handle);
 /* [hot] 1 when a status, field or body byte was written. */
 CK_EXPORT int ck_has_started(uint32_t handle);
@@ -295,7 +296,8 @@ CK_EXPORT int ck_sends(uint32_t handle);
  * or not, and returns CK_OK: another may be written. CK_STARTED: part had left,
  * the connection is closed. CK_FINISHED: it had left whole. */
 CK_EXPORT int ck_fail(uint32_t handle);
-/* [hot] Closes the connection now; what is packed is flushed first. */
+/* [hot] Closes the connection now; what is packed is flushed first. CK_FINISHED when
+ * the response has ended and another request has begun since. */
 CK_EXPORT int ck_close(uint32_t handle);
 
 /* -- Corking -- */

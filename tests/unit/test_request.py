@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import Client
 
-from corkbind import App, BodyIncomplete, BodyInUse, BodyTooLarge, HttpRequest, HttpResponse, RequestExpired
+from corkbind import App, BodyIncomplete, BodyInUse, BodyTooLarge, HttpRequest, HttpResponse, RequestExpired, ResponseFinished
 
 pytestmark = pytest.mark.filterwarnings("error")
 Talk = Callable[..., Any]
@@ -266,6 +266,57 @@ def test_waiting_for_a_continue(talk: Talk, echo: App) -> None:
         await writer.wait_closed()
 
     talk(echo, conversation)
+
+
+def test_reader_in_another_task_when_the_response_ends(talk: Talk) -> None:
+    app = App()
+    outcome: list[BaseException | bytes] = []
+    readers: list[asyncio.Task[None]] = []
+
+    async def read(req: HttpRequest) -> None:
+        try:
+            outcome.append(await req.body())
+        except BodyIncomplete as error:
+            outcome.append(error)
+
+    @app.post("/")
+    async def handler(res: HttpResponse, req: HttpRequest) -> None:
+        readers.append(asyncio.create_task(read(req)))
+        await asyncio.sleep(0)
+        res.end("enough", end_connection=True)
+
+    async def conversation(client: Client) -> None:
+        answer = await client.raw(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
+        assert answer.endswith(b"enough")
+        await asyncio.wait_for(readers[0], 5)
+
+    talk(app, conversation)
+    assert [type(each) for each in outcome] == [BodyIncomplete]
+
+
+def test_close_after_the_end_spares_the_next_request(talk: Talk) -> None:
+    app = App()
+    ended: list[HttpResponse] = []
+    closed = asyncio.Event()
+
+    @app.get("/first")
+    async def first(res: HttpResponse, req: HttpRequest) -> None:
+        await asyncio.sleep(0)
+        ended.append(res.end("one"))
+        await closed.wait()
+
+    @app.get("/second")
+    async def second(res: HttpResponse, req: HttpRequest) -> None:
+        with pytest.raises(ResponseFinished):
+            ended[0].close()
+        closed.set()
+        res.end("two", end_connection=True)
+
+    async def conversation(client: Client) -> None:
+        requests = b"".join(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path for path in (b"/first", b"/second"))
+        assert (await client.raw(requests)).endswith(b"two")
+
+    talk(app, conversation)
 
 
 def test_client_that_leaves_inside_its_body(talk: Talk) -> None:
