@@ -110,6 +110,7 @@ class App:
         self._background: set[Task[Any]] = set()
         self._loop: AbstractEventLoop | None = None
         self._stop_asked: Event | None = None
+        self._stopping: serving.Stop | None = None
 
     # -- Routes --
 
@@ -239,21 +240,32 @@ class App:
     async def stop(self, grace: float = GRACE) -> None:
         """End in order: stop accepting, let handlers finish, run on_shutdown, close.
 
+        A handler that calls it is not waited for. While the app is stopping
+        already, it waits for the end of that.
+
         Args:
             grace: seconds that running handlers get; then their tasks are cancelled.
         """
+        if self._stopping is not None:
+            await self._stopping.join()
+            return
         if not self._started:
             self._shut()
             return
         self._started = False
+        stopping = self._stopping = serving.Stop()
+        if self._stop_asked is not None:
+            self._stop_asked.set()
         try:
-            await serving.drain(self, self._bridge, grace)
+            await serving.drain(self, self._bridge, stopping, grace)
         finally:
             try:
                 for function in self._on_shutdown:
                     await _called(function)
             finally:
                 self._shut()
+                self._stopping = None
+                stopping.over.set()
 
     @asynccontextmanager
     async def serving(self, port: int = 0, host: str = "127.0.0.1", grace: float = GRACE) -> AsyncIterator[Address]:
@@ -271,7 +283,7 @@ class App:
             await self.stop(grace)
 
     def close(self) -> Self:
-        """End: orderly when `run()` serves, else at once. Idempotent.
+        """End: orderly when `run()` serves, else at once, also while `stop()` waits. Idempotent.
 
         Raises:
             WrongThread: use app.defer(app.close).
@@ -280,6 +292,10 @@ class App:
             self._bridge.check_thread("close the app")
         if self._stop_asked is not None:
             self._stop_asked.set()
+        elif self._stopping is not None:
+            serving.abort(self)
+            self._shut()
+            self._stopping.changed.set()
         else:
             self._started = False
             self._shut()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from corkbind._ffi import calls
 from corkbind._ffi.loader import lib
 from corkbind.bridge import Bridge, running_exchanges
+from corkbind.exchange import OPEN, Exchange
 
 if TYPE_CHECKING:
     from corkbind.app import App
@@ -122,49 +123,96 @@ def _signals(app: App, asked: Event, received: list[int]) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def drain(app: App, bridge: Bridge, grace: float) -> None:
+class Stop:
+    """Follow one stop: who waits for it, and what it has to look at again.
+
+    A task that waits for the stop is not waited for, nor is the exchange that it
+    answers: a handler may stop its app.
+    """
+
+    __slots__ = ("callers", "changed", "excused", "over", "owner")
+
+    def __init__(self) -> None:
+        self.owner = asyncio.current_task()
+        self.callers = {self.owner}
+        self.excused: set[Exchange] = set()
+        self.changed = Event()
+        self.over = Event()
+
+    async def join(self) -> None:
+        """Wait for the end of the stop, from another task than its own."""
+        here = asyncio.current_task()
+        if here is self.owner:
+            return  # an on_shutdown function
+        self.callers.add(here)
+        # Not at once: a handler is known by its task only once it waits.
+        asyncio.get_running_loop().call_soon(self.changed.set)
+        await self.over.wait()
+
+    def ended(self, task: Task[Any]) -> None:
+        """Take note that a task is over."""
+        self.changed.set()
+
+
+async def drain(app: App, bridge: Bridge, stop: Stop, grace: float) -> None:
     """Let an app's exchanges finish, for `grace` seconds at most; then end them."""
     lib.ck_app_drain(app._native)
     app._listeners.clear()
     loop = asyncio.get_running_loop()
-    changed = Event()
-    bridge.watch(changed.set)
     deadline = loop.time() + grace
+    bridge.watch(stop.changed.set)
     try:
-        while _busy(app) and loop.time() < deadline:
-            changed.clear()
-            for task in _tasks(app):
-                task.add_done_callback(lambda _: changed.set())
+        await asyncio.sleep(0)  # see Stop.join
+        while app._native and _busy(app, stop) and loop.time() < deadline:
+            stop.changed.clear()
+            _follow(_tasks(app), stop)
             try:
-                await asyncio.wait_for(changed.wait(), max(0.0, deadline - loop.time()))
+                await asyncio.wait_for(stop.changed.wait(), max(0.0, deadline - loop.time()))
             except asyncio.TimeoutError:
                 break
     finally:
-        bridge.unwatch(changed.set)
+        bridge.unwatch(stop.changed.set)
+    tasks = _tasks(app)
     abort(app)
-    await _ended([*_tasks(app), *app._background])
+    while running := [task for task in tasks if not task.done() and task not in stop.callers]:
+        stop.changed.clear()
+        _follow(running, stop)
+        await stop.changed.wait()
 
 
 def abort(app: App) -> None:
     """Close an app's connections and cancel its tasks now."""
+    tasks = _tasks(app)
     lib.ck_app_abort(app._native)
-    for task in [*_tasks(app), *app._background]:
+    for task in tasks:
         task.cancel()
 
 
-def _busy(app: App) -> bool:
-    return bool(calls.app_stats(app._native)["open"]) or bool(running_exchanges(app))
+def _busy(app: App, stop: Stop) -> bool:
+    exchanges = running_exchanges(app)
+    for exchange in exchanges:
+        if not stop.callers.isdisjoint(exchange.tasks):
+            stop.excused.add(exchange)
+            exchange.tasks = tuple(task for task in exchange.tasks if task not in stop.callers)
+    if any(exchange not in stop.excused for exchange in exchanges):
+        return True
+    faces = [exchange.face() for exchange in exchanges]
+    unanswered = sum(face is not None and face._state == OPEN for face in faces)
+    connections: Any = calls.app_stats(app._native)["open"]
+    return bool(connections > unanswered)
 
 
 def _tasks(app: App) -> list[Task[Any]]:
-    here = asyncio.current_task()
-    return [task for exchange in running_exchanges(app) for task in exchange.tasks if task is not here]
+    """Return the tasks that run for an app, without those that wait for its end."""
+    callers = app._stopping.callers if app._stopping is not None else ()
+    tasks = [*(task for exchange in running_exchanges(app) for task in exchange.tasks), *app._background]
+    return [task for task in tasks if task not in callers]
 
 
-async def _ended(tasks: list[Task[Any]]) -> None:
-    """Wait until cancelled tasks are over; what they raise was reported by them."""
-    if tasks:
-        await asyncio.gather(*tasks, return_exceptions=True)
+def _follow(tasks: list[Task[Any]], stop: Stop) -> None:
+    for task in tasks:
+        task.remove_done_callback(stop.ended)
+        task.add_done_callback(stop.ended)
 
 
 def _cancel_all(loop: AbstractEventLoop) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from conftest import Client
 
-from corkbind import App, AppListenOptions, HttpRequest, HttpResponse, Limits
+from corkbind import Address, App, AppListenOptions, HttpRequest, HttpResponse, Limits
 from corkbind.cli import CommandError, find_app, main
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -234,6 +234,146 @@ def test_stopping_cancels_what_does_not_finish(in_loop: Callable[..., Any]) -> N
 
     in_loop(conversation)
     assert sorted(seen) == ["beside", "cleaned up", "cleaned up"]
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_handler_stops_its_app(answered: bool, in_loop: Callable[..., Any]) -> None:
+    app = App(cancel_on_abort=True)
+    seen: list[str] = []
+    app.on_shutdown(lambda: seen.append("shutdown"))
+    running, over = asyncio.Event(), asyncio.Event()
+
+    @app.get("/other")
+    async def other(res: HttpResponse, req: HttpRequest) -> None:
+        running.set()
+        await asyncio.sleep(0.05)
+        seen.append("other")
+        res.end("other")
+
+    @app.get("/:how")
+    async def handler(res: HttpResponse, req: HttpRequest) -> None:
+        how = req.get_parameter("how")
+        if answered:
+            res.end("stopping")
+        if how == "late":
+            await asyncio.sleep(0)
+        try:
+            await app.stop(1000)
+        finally:
+            seen.append("stopped")
+            over.set()
+
+    async def conversation() -> None:
+        for how in ("first", "late"):
+            seen.clear()
+            running.clear()
+            over.clear()
+            address = (await app.start()) and _listen(app)
+            asking = asyncio.ensure_future(Client(address).ask("/other"))
+            await running.wait()
+            raw = await Client(address).raw(b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % how.encode())
+            assert raw.endswith(b"stopping") == answered
+            await over.wait()
+            assert (await asking).body == b"other"
+            assert seen == ["other", "shutdown", "stopped"]
+
+    in_loop(conversation)
+
+
+def test_two_handlers_and_background_work_stop_one_app(in_loop: Callable[..., Any]) -> None:
+    app = App()
+    seen: list[str] = []
+    app.on_shutdown(lambda: seen.append("shutdown"))
+
+    @app.on_shutdown
+    async def again() -> None:
+        await app.stop()
+
+    waiting: list[HttpResponse] = []
+    go = asyncio.Event()
+
+    async def stops() -> None:
+        await go.wait()
+        await app.stop(1000)
+        seen.append("stopped")
+
+    @app.get("/")
+    async def handler(res: HttpResponse, req: HttpRequest) -> None:
+        waiting.append(res)
+        if len(waiting) == 2:
+            go.set()
+        await stops()
+
+    async def conversation() -> None:
+        address = (await app.start()) and _listen(app)
+        app.run_async(stops())
+        clients = [await Client(address).connect() for _ in range(2)]
+        for _, writer in clients:
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        for reader, writer in clients:
+            await reader.read()
+            writer.close()
+        await app.stop(1000)
+        while len(seen) < 4:
+            await asyncio.sleep(0)
+
+    in_loop(conversation)
+    assert seen == ["shutdown", *["stopped"] * 3]
+
+
+def test_a_second_stop_waits_for_the_first(in_loop: Callable[..., Any]) -> None:
+    app = App()
+    running = asyncio.Event()
+
+    @app.get("/")
+    async def handler(res: HttpResponse, req: HttpRequest) -> None:
+        running.set()
+        await asyncio.sleep(0.05)
+        res.end("finished")
+
+    async def conversation() -> None:
+        address = (await app.start()) and _listen(app)
+        asking = asyncio.ensure_future(Client(address).ask())
+        await running.wait()
+        await asyncio.gather(app.stop(1000), app.stop(0), app.stop())
+        assert app.stats()["open"] == 0
+        assert (await asking).body == b"finished"
+
+    in_loop(conversation)
+
+
+def test_closing_cuts_a_stop_off(in_loop: Callable[..., Any]) -> None:
+    app = App()
+    seen: list[str] = []
+    app.on_shutdown(lambda: seen.append("shutdown"))
+    running = asyncio.Event()
+
+    @app.get("/")
+    async def handler(res: HttpResponse, req: HttpRequest) -> None:
+        running.set()
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            seen.append("cleaned up")
+
+    async def conversation() -> None:
+        address = (await app.start()) and _listen(app)
+        asking = asyncio.ensure_future(Client(address).raw(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+        await running.wait()
+        stopping = asyncio.ensure_future(app.stop(1000))
+        await asyncio.sleep(0)
+        app.close()
+        await stopping
+        assert await asking == b""
+
+    in_loop(conversation)
+    assert seen == ["cleaned up", "shutdown"]
+
+
+def _listen(app: App) -> Address:
+    told: list[int] = []
+    app.listen({"port": 0, "host": "127.0.0.1"}, lambda where: told.append(where.port))
+    return Address("127.0.0.1", told[0])
 
 
 def test_limits_reach_the_core(in_loop: Callable[..., Any]) -> None:
