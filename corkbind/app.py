@@ -7,7 +7,8 @@ app.start()`, `async with app.serving()`), under asyncio and uvloop alike.
 from __future__ import annotations
 
 import dataclasses
-from asyncio import AbstractEventLoop, Event, Task, get_running_loop
+import logging
+from asyncio import AbstractEventLoop, Event, Task, current_task, get_running_loop, shield
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
@@ -19,7 +20,7 @@ from corkbind.bridge import Bridge
 from corkbind.cork_modes import FACES
 from corkbind.dispatch import Dispatcher, ErrorHandler, Handler, handler_name, make_entry
 from corkbind.errors import CorkbindError
-from corkbind.exchange import Route
+from corkbind.exchange import Route, as_coroutine
 from corkbind.fixed import Fixed
 from corkbind.limits import Limits
 from corkbind.options import EXCLUSIVE, AppListenOptions, AppOptions
@@ -35,6 +36,8 @@ CorkMode = Literal["auto", "manual", "warn", "strict"]
 Where = int | Mapping[str, Any] | AppListenOptions | None
 
 GRACE: Final = 30.0  # seconds; Kubernetes terminationGracePeriodSeconds
+
+log: Final = logging.getLogger("corkbind")
 
 
 class Address(NamedTuple):
@@ -111,6 +114,7 @@ class App:
         self._loop: AbstractEventLoop | None = None
         self._stop_asked: Event | None = None
         self._stopping: serving.Stop | None = None
+        self._closing: Task[None] | None = None
 
     # -- Routes --
 
@@ -251,6 +255,8 @@ class App:
             return
         if not self._started:
             self._shut()
+            if self._closing is not None and self._closing is not current_task():
+                await shield(self._closing)
             return
         self._started = False
         stopping = self._stopping = serving.Stop()
@@ -285,6 +291,9 @@ class App:
     def close(self) -> Self:
         """End: orderly when `run()` serves, else at once, also while `stop()` waits. Idempotent.
 
+        At once means that no handler is waited for. on_shutdown functions run, and
+        what coroutine ones wait for goes on as a task.
+
         Raises:
             WrongThread: use app.defer(app.close).
         """
@@ -297,9 +306,30 @@ class App:
             self._shut()
             self._stopping.changed.set()
         else:
-            self._started = False
-            self._shut()
+            self._close()
         return self
+
+    def _close(self) -> None:
+        loop, started, self._started = self._loop, self._started, False
+        self._shut()
+        if not started or loop is None:
+            return
+        waiting = [value for function in self._on_shutdown if isinstance(value := function(), Awaitable)]
+        if loop.is_running():
+            if waiting:
+                self._closing = loop.create_task(self._closed(waiting))
+            return
+        for value in waiting:
+            if isinstance(value, Coroutine):
+                value.close()
+            log.error("an on_shutdown function needs the event loop, which is over: call `await app.stop()` while it runs")
+
+    async def _closed(self, waiting: list[Awaitable[Any]]) -> None:
+        try:
+            for value in waiting:
+                await self._guarded(as_coroutine(value))
+        finally:
+            self._closing = None
 
     def dispose(self) -> None:
         """Close; socketify's name."""

@@ -370,6 +370,50 @@ def test_closing_cuts_a_stop_off(in_loop: Callable[..., Any]) -> None:
     assert seen == ["cleaned up", "shutdown"]
 
 
+def test_closing_runs_the_shutdown_functions_once(in_loop: Callable[..., Any]) -> None:
+    app = App()
+    seen: list[str] = []
+
+    @app.on_shutdown
+    async def coroutine() -> None:
+        await asyncio.sleep(0)
+        seen.append("coroutine")
+
+    @app.on_shutdown
+    async def fails() -> None:
+        raise RuntimeError("cannot close")
+
+    app.on_shutdown(lambda: seen.append("function"))
+    app.on_error(lambda error, res, req: seen.append(str(error)))
+
+    async def conversation() -> None:
+        await app.start()
+        app.close().close()
+        assert seen == ["function"]
+        await app.stop()
+        async with app.serving():
+            app.close()
+
+    in_loop(conversation)
+    assert seen == ["function", "coroutine", "cannot close"] * 2
+    app.close()
+    assert len(seen) == 6
+
+
+def test_closing_after_the_loop_says_what_cannot_run(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[str] = []
+    with App() as app:
+
+        @app.on_shutdown
+        async def coroutine() -> None:
+            seen.append("coroutine")
+
+        app.on_shutdown(lambda: seen.append("function"))
+        asyncio.run(app.start())  # type: ignore[arg-type]
+    assert seen == ["function"]
+    assert "await app.stop()" in caplog.text
+
+
 def _listen(app: App) -> Address:
     told: list[int] = []
     app.listen({"port": 0, "host": "127.0.0.1"}, lambda where: told.append(where.port))
