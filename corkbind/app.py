@@ -107,6 +107,7 @@ class App:
         self._native = 0
         self._listeners: list[int] = []
         self._started = False
+        self._over = False
         self._on_start: list[Callable[[], Any]] = []
         self._on_shutdown: list[Callable[[], Any]] = []
         self._before_start: list[Callable[[], object]] = []
@@ -344,12 +345,21 @@ class App:
     # -- Work beside requests --
 
     def defer(self, function: Callable[[], object]) -> Self:
-        """Run `function()` on the app's thread in its next iteration; from any thread."""
+        """Run `function()` on the app's thread in its next iteration; from any thread. Before the start it waits.
+
+        Raises:
+            CorkbindError: the app has ended; `function` will not run.
+        """
         loop = self._loop
-        if loop is None or not self._started:
-            self._before_start.append(function)
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(function)
+            except RuntimeError as error:
+                raise CorkbindError("cannot defer: the event loop of the app is closed") from error
+        elif self._over:
+            raise CorkbindError("cannot defer: the app is closed, and the function would never run")
         else:
-            loop.call_soon_threadsafe(function)
+            self._before_start.append(function)
         return self
 
     def run_async(self, work: Coroutine[Any, Any, Any], response: HttpResponse | None = None) -> None:
@@ -400,8 +410,10 @@ class App:
             bridge.close()
             raise
         self._dispatcher.bridge = bridge
+        self._over = False
 
     def _shut(self) -> None:
+        self._over = True
         if not self._native:
             return
         native, self._native = self._native, 0

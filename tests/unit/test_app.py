@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from conftest import Client
 
-from corkbind import Address, App, AppListenOptions, HttpRequest, HttpResponse, Limits
+from corkbind import Address, App, AppListenOptions, CorkbindError, HttpRequest, HttpResponse, Limits
 from corkbind.cli import CommandError, find_app, main
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -444,6 +444,38 @@ def test_deferring_before_the_start(in_loop: Callable[..., Any]) -> None:
 
     in_loop(conversation)
     assert seen == [1]
+
+
+def test_deferring_while_and_after_an_app_ends(in_loop: Callable[..., Any]) -> None:
+    app = App()
+    seen: list[str] = []
+
+    @app.get("/")
+    async def handler(res: HttpResponse, req: HttpRequest) -> None:
+        stopping = asyncio.ensure_future(app.stop())
+        await asyncio.sleep(0)
+        await asyncio.to_thread(app.defer, lambda: res.end("deferred"))
+        await res.drain()
+        seen.append("drained")
+        stopping.add_done_callback(lambda _: seen.append("stopped"))
+
+    async def conversation() -> None:
+        address = (await app.start()) and _listen(app)
+        assert (await Client(address).ask()).body == b"deferred"
+        await app.stop()
+        with pytest.raises(CorkbindError, match="closed"):
+            app.defer(print)
+
+    in_loop(conversation)
+    for end in (lambda: App().close(), lambda: App().listen({"host": "127.0.0.1"}).close()):
+        with pytest.raises(CorkbindError, match="closed"):
+            end().defer(print)
+    with App() as again:
+        again.close()
+        again.listen({"host": "127.0.0.1"}).defer(print)
+        asyncio.run(again.start())  # type: ignore[arg-type]
+        with pytest.raises(CorkbindError, match="loop"):
+            again.defer(print)
 
 
 def test_run_needs_a_listener_and_no_loop(in_loop: Callable[..., Any]) -> None:
