@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 _UINT32 = 0xFFFFFFFF
-_WIDE = ("body", "backlog")
+_SECONDS = 960  # 240 steps of 4 s
+_TOPS = {"body": 1 << 62, "backlog": 1 << 62, "field": 65535, "fields": 100}
 
 
 @dataclass(frozen=True)
@@ -13,11 +14,11 @@ class Limits:
     """Bound what one client can make the server hold or wait for.
 
     Sizes are bytes, times whole seconds. 0 turns a time or the rate off; the
-    core measures times in steps of 4 s.
+    core measures times in steps of 4 s, up to 960.
 
     Raises:
         TypeError: a limit is not an int.
-        ValueError: a limit is negative or too large.
+        ValueError: a limit is out of its range, which the text says.
     """
 
     body: int = 1024 * 1024  # nginx client_max_body_size: 1 MiB
@@ -40,6 +41,6 @@ class Limits:
             value = getattr(self, field.name)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"Limits.{field.name} must be an int, not {type(value).__name__}")
-            top = 1 << 62 if field.name in _WIDE else _UINT32
+            top = _SECONDS if field.name.endswith("_seconds") else _TOPS.get(field.name, _UINT32)
             if not 0 <= value <= top:
                 raise ValueError(f"Limits.{field.name} must be from 0 to {top}, not {value}")

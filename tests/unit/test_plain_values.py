@@ -64,6 +64,10 @@ def test_limits_refuse_what_makes_no_sense() -> None:
     assert Limits().window == Limits().pipeline == 65536
     with pytest.raises(ValueError, match="body"):
         Limits(body=-1)
+    for name, top in {"fields": 100, "field": 65535, "idle_seconds": 960, "handler_seconds": 960}.items():
+        assert getattr(Limits(**{name: top}), name) == top
+        with pytest.raises(ValueError, match=f"Limits.{name} must be from 0 to {top}, not {top + 1}"):
+            Limits(**{name: top + 1})
     with pytest.raises(ValueError, match="line"):
         Limits(line=1 << 32)
     with pytest.raises(TypeError, match="rate"):
