@@ -47,11 +47,17 @@ log: Final = logging.getLogger("corkbind.cork")
 
 
 def _flush_after(response: HttpResponse, name: str, write: Callable[..., Any], arguments: Any, options: Any) -> Any:
-    outside = response._state == OPEN and not _ck_corked()
-    result = write(response, *arguments, **options)
-    if outside:
+    if response._state != OPEN or _ck_corked():
+        return write(response, *arguments, **options)
+    exchange = response._extra
+    if exchange is not None:
+        exchange.holders += 1  # flushing needs the handle, which the end would release
+    try:
+        return write(response, *arguments, **options)
+    finally:
         _ck_flush(response._handle)
-    return result
+        if exchange is not None:
+            exchange.leave()
 
 
 def _warn_before(response: HttpResponse, name: str, write: Callable[..., Any], arguments: Any, options: Any) -> Any:

@@ -514,6 +514,42 @@ def test_modes_of_corking(talk: Talk, caplog: pytest.LogCaptureFixture) -> None:
     assert "test_handlers.py" in caplog.text
 
 
+def test_manual_sends_the_end_at_once(talk: Talk) -> None:
+    app = App(cork="manual")
+    sends: list[int] = []
+
+    @app.get("/")
+    async def handler(res: HttpResponse, req: HttpRequest) -> None:
+        over = asyncio.get_running_loop().create_future()
+
+        def later() -> None:
+            for write in (lambda: res.write("1"), lambda: res.end("2")):
+                write()
+                sends.append(app.stats()["sends"])
+            over.set_result(None)
+
+        asyncio.get_running_loop().call_later(0, later)
+        await over
+
+    @app.get("/held")
+    def held(res: HttpResponse, req: HttpRequest) -> None:
+        res.on_aborted(lambda res: None)
+
+        def later() -> None:
+            for write in (lambda: res.write("1"), lambda: res.end("2")):
+                write()
+                sends.append(app.stats()["sends"])
+
+        asyncio.get_running_loop().call_later(0, later)
+
+    async def conversation(client: Client) -> None:
+        for path in ("/", "/held"):
+            assert (await client.ask(path)).body == b"1\r\n1\r\n1\r\n2\r\n0\r\n\r\n"
+
+    talk(app, conversation)
+    assert sends == [1, 2, 3, 4]
+
+
 # -- The rest --
 
 
