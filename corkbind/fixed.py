@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
+from corkbind._ffi.constants import CK_NAME
+from corkbind.errors import refusal
 from corkbind.fields import exact_bytes, field_name, field_value, status_number
+
+#: What the core writes into each response by itself.
+_RESERVED: Final = frozenset((b"connection", b"content-length", b"date", b"transfer-encoding"))
+_TOKEN: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 class Fixed:
@@ -47,6 +54,10 @@ def _checked(name: str | bytes, value: Any) -> tuple[bytes, bytes]:
     # The core checks the joined lines, where a line end inside a value would
     # look like a further field: that one thing is refused here.
     pair = field_name(name), field_value(value, name)
+    if not _TOKEN.fullmatch(pair[0]):
+        raise refusal(CK_NAME, f"answer with the header {name!r} by Fixed", name)
+    if pair[0].lower() in _RESERVED:
+        raise ValueError(f"the header {name!r} has no place in Fixed: the server writes it")
     for part in pair:
         if b"\r" in part or b"\n" in part:
             raise ValueError(f"the header {name!r} holds a line end")

@@ -103,6 +103,8 @@ class Routes:
             raise TypeError(f"a path must be str, not {type(path).__name__}")
         if max_body is not None and (isinstance(max_body, bool) or not isinstance(max_body, int) or max_body < 0):
             raise ValueError(f"max_body must be a number of bytes, not {max_body!r}")
+        if max_body is not None and isinstance(answer, Fixed):
+            raise ValueError("max_body has no meaning with Fixed: the core answers without the body")
         if not path.startswith("/"):
             raise ValueError(f"{path!r} is not a pattern: {_PATTERNS[errno.EINVAL]}")
         limit = -1 if max_body is None else max_body

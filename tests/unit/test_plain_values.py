@@ -117,6 +117,13 @@ def test_fixed_is_checked_when_made() -> None:
         Fixed(headers=[("X", "a\r\nSet-Cookie: b=c")])
     with pytest.raises(TypeError):
         Fixed({"not": "text"})  # type: ignore[arg-type]
+    for name in ("Date", "content-length", b"Transfer-Encoding", "CONNECTION"):
+        with pytest.raises(ValueError, match=f"the header {name!r} "):
+            Fixed(headers=[(name, "1")])
+    with pytest.raises(ValueError, match="the name 'X Y' is not a token"):
+        Fixed(headers={"X Y": "1"})
+    with pytest.raises(ValueError, match="max_body"):
+        App().get("/", Fixed("x"), max_body=5)
 
 
 # -- Cookies --
