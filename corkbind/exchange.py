@@ -142,13 +142,18 @@ class Exchange:
         Raises:
             CorkbindError: the exchange is over, or belongs to another thread.
         """
-        if self.kept:
-            return
+        if not self.kept:
+            result = self.try_keep()
+            if result < 0:
+                raise refusal(result, "keep this exchange")
+
+    def try_keep(self) -> int:
+        """Do so unless the client has gone; return what the core said."""
         result = _ck_keep(self.handle)
-        if result < 0:
-            raise refusal(result, "keep this exchange")
-        self.kept = True
-        live[self.handle] = self
+        if result >= 0:
+            self.kept = True
+            live[self.handle] = self
+        return result
 
     def face(self) -> HttpResponse | None:
         """Return the response, if it is still alive."""
@@ -165,13 +170,20 @@ class Exchange:
         """Be held by one more coroutine, which `task` runs."""
         self.holders += 1
         self.tasks += (task,)
-        self.hold()
+        if self._watch is not None:
+            self.hold()
 
     def leave(self, task: Any = None) -> None:
         """End what a coroutine, run by `task`, or a cork has held."""
         self.holders -= 1
-        self.tasks = tuple(other for other in self.tasks if other is not task) if self.holders else ()
-        self.rest()
+        if self.holders:
+            self.tasks = tuple(other for other in self.tasks if other is not task)
+            return
+        self.tasks = ()
+        if self.response is not None and self.response._state != OPEN:
+            self.dispose()
+        else:
+            self.rest()
 
     def rest(self) -> None:
         """Let go as far as the state allows: watch the response, or be over."""

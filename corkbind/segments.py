@@ -21,14 +21,12 @@ from the first step on, and tasks have no frame to show.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from corkbind._ffi.loader import lib
 from corkbind.cork import open_blocks
-from corkbind.errors import CorkbindError
 from corkbind.exchange import OPEN, Exchange
 from corkbind.tasks import running_task
 
@@ -80,7 +78,8 @@ def _segments(response: HttpResponse, work: Work, waited: Any, started: bool) ->
     thrown: BaseException | None = None
     exchange.join(task)
     try:
-        _keep(exchange)
+        if not exchange.kept:
+            exchange.try_keep()
         while True:
             suspended = _suspend_blocks(handle) if open_blocks else 0
             if started:
@@ -111,12 +110,6 @@ def _segments(response: HttpResponse, work: Work, waited: Any, started: bool) ->
                 _ck_uncork(handle)
     finally:
         exchange.leave(task)
-
-
-def _keep(exchange: Exchange) -> None:
-    # When the client went in the first segment, the coroutine goes on alone.
-    with contextlib.suppress(CorkbindError):
-        exchange.keep()
 
 
 def _recover(response: HttpResponse, error: BaseException) -> tuple[Work, Any] | None:
