@@ -50,7 +50,7 @@ class Body:
         self._mode = 0
         self._content: bytes | None = None
         self._failure: int | None = None
-        self._waiters: list[Future[bytes]] = []
+        self._waiters: list[Future[bytes | None]] = []
         self._handler: DataHandler | None = None
         self._queue: deque[Awaitable[Any]] = deque()
         self._pumping = False
@@ -63,20 +63,20 @@ class Body:
     @property
     def failure(self) -> CorkbindError | None:
         """Return why the body will never be complete, once that is known."""
-        return None if self._failure is None else _failure(self._failure)
+        return None if self._failure is None else _failure(self._failure, self._exchange.reason, self._mode != 0)
 
     async def collect(self) -> bytes:
         """Return the whole body, whenever it is complete.
 
         Raises:
-            BodyIncomplete: the client left before.
+            BodyIncomplete: the client left before, or was too slow.
             BodyTooLarge: it is longer than its limit.
             BodyMalformed: its framing is broken.
             BodyInUse: it is streamed by on_data.
         """
         if self._content is None:
             if self._failure is not None:
-                raise _failure(self._failure)
+                raise _failure(self._failure, self._exchange.reason, self._mode != 0)
             if self._waiters or not self._ask(ck.CK_BODY_COLLECT):
                 return await self._wait()
             self._content = _ck_py_body_take(self._exchange.handle) or b""
@@ -86,7 +86,9 @@ class Body:
         self._exchange.keep()
         future = self._exchange.route.runtime.create_future()
         self._waiters.append(future)
-        content: bytes = await future
+        content: bytes | None = await future
+        if content is None:  # asked for only now, when the reason of the abort is known
+            raise self.failure or _failure(ck.CK_BODY_INCOMPLETE, self._exchange.reason, self._mode != 0)
         return content
 
     def stream(self, handler: DataHandler) -> None:
@@ -109,7 +111,9 @@ class Body:
         if result == ck.CK_STATE:
             raise BodyInUse("this body is read in another way already: either on_data, or body() and its kin")
         if result == ck.CK_ABORTED:
-            raise _failure(ck.CK_BODY_INCOMPLETE if self._failure is None else self._failure)
+            raise _failure(
+                ck.CK_BODY_INCOMPLETE if self._failure is None else self._failure, self._exchange.reason, self._mode != 0
+            )
         if result < 0:
             raise refusal(result, "read the request body")
         self._mode = mode
@@ -139,7 +143,7 @@ class Body:
         waiters, self._waiters = self._waiters, []
         for future in waiters:
             if not future.done():
-                future.set_exception(_failure(self._failure))
+                future.set_result(None)
 
     def data(self, response: HttpResponse, chunk: bytes, last: bool) -> None:
         """Give a part to the handler; coroutines run one after the other."""
@@ -178,11 +182,18 @@ class Body:
             _ck_pause(handle, 0)
 
 
-def _failure(event: int) -> CorkbindError:
+def _failure(event: int, reason: int, asked: bool) -> CorkbindError:
+    """Make the error for an event of the body, and for the reason of the abort (-1: none); `asked`: it was being read."""
     if event == ck.CK_BODY_TOO_LARGE:
         return BodyTooLarge("the request body is longer than its limit (Limits.body, or max_body of the route)")
     if event == ck.CK_BODY_MALFORMED:
         return BodyMalformed("the framing of the request body is broken")
+    if reason == ck.CK_ABORT_TIMEOUT and not asked:
+        return BodyIncomplete("the handler took too long (Limits.handler_seconds), and its request body was not complete")
+    if reason == ck.CK_ABORT_TIMEOUT:
+        return BodyIncomplete(
+            "the client was too slow: its request body was not complete in time (Limits.body_seconds, Limits.rate)"
+        )
     return BodyIncomplete("the client left before its request body was complete")
 
 

@@ -9,7 +9,7 @@
     |-- WrongThread                     a thread touched what belongs to another
     |-- UncorkedWrite                   App(cork="strict"): a write outside any cork
     |-- BodyTooLarge                    answered with 413 when nobody catches it
-    |-- BodyIncomplete                  the client left inside its body
+    |-- BodyIncomplete                  the client left inside its body, or was too slow
     |-- BodyInUse                       a second reader of one body
     `-- BadRequest (ValueError)         answered with 400 when nobody catches it
         `-- BodyMalformed               the body's framing is broken
@@ -74,7 +74,7 @@ class BodyTooLarge(CorkbindError):
 
 
 class BodyIncomplete(CorkbindError):
-    """Say that the client left before its request body was complete."""
+    """Say that the client left, or was too slow, before its request body was complete."""
 
     status = 400
 

@@ -11,6 +11,7 @@ import pytest
 from conftest import Client
 
 from corkbind import App, BodyIncomplete, BodyInUse, BodyTooLarge, HttpRequest, HttpResponse, RequestExpired, ResponseFinished
+from corkbind._ffi.loader import lib
 
 pytestmark = pytest.mark.filterwarnings("error")
 Talk = Callable[..., Any]
@@ -266,6 +267,46 @@ def test_waiting_for_a_continue(talk: Talk, echo: App) -> None:
         await writer.wait_closed()
 
     talk(echo, conversation)
+
+
+@pytest.mark.parametrize(
+    ("asks", "status", "text"), [("before", b" 408 ", "client was too slow"), ("after", b" 503 ", "handler")]
+)
+def test_body_that_is_too_slow(asks: str, status: bytes, text: str, talk: Talk) -> None:
+    app = App()
+    outcome: list[str] = []
+    held: list[HttpResponse] = []
+
+    @app.post("/")
+    async def handler(res: HttpResponse, req: HttpRequest) -> None:
+        gone = asyncio.get_running_loop().create_future()
+        res.on_aborted(gone.set_result)
+        held.append(res)
+        if asks == "after":
+            await gone
+        for _ in range(2):
+            try:
+                await req.body()
+            except BodyIncomplete as error:
+                outcome.append(str(error))
+
+    async def conversation(client: Client) -> None:
+        reader, writer = await client.connect()
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
+        while not held:
+            await asyncio.sleep(0)
+        while not held[0].aborted:
+            lib.ck_loop_sweep()  # 4 seconds go by
+            await asyncio.sleep(0)
+        held.clear()
+        assert status in await reader.readline()
+        while len(outcome) < 2:
+            await asyncio.sleep(0)
+        writer.close()
+        await writer.wait_closed()
+
+    talk(app, conversation)
+    assert [text in each for each in outcome] == [True, True]
 
 
 def test_reader_in_another_task_when_the_response_ends(talk: Talk) -> None:
