@@ -171,12 +171,13 @@ class Dispatcher:
         if isinstance(value, Awaitable):
             self._bridge().start_later(as_coroutine(value), "error handler")
 
-    def unanswered(self, route: Route, handle: int, failure: CorkbindError | None) -> None:
+    def unanswered(self, route: Route, handle: int, failure: CorkbindError | None, returned: str) -> None:
         """Answer for a response that nobody holds any more: 500, or what its request body's failure stands for."""
         if _ck_alive(handle) != ck.CK_OK:
             return
         if failure is None:
-            log.error("handler %s returned without answering %s %s", route.name, _ck_py_method(handle), _ck_py_path(handle))
+            asked = _ck_py_method(handle), _ck_py_path(handle)
+            log.error("handler %s returned without answering %s %s%s", route.name, *asked, returned)
         _ck_cork(handle)
         try:
             if _ck_fail(handle) == ck.CK_OK:
@@ -260,7 +261,7 @@ def _plain_entry(handler: Handler, route: Route, face: type[HttpResponse]) -> Ca
         if value is not None and value is not response and isinstance(value, Awaitable):
             route.runtime.begin(response, as_coroutine(value))
         elif response._state == OPEN or response._extra is not None:
-            settle(response)
+            settle(response, value)
 
     return entry
 

@@ -60,7 +60,7 @@ class Runtime(Protocol):
     def failed(self, response: HttpResponse, error: BaseException) -> Coroutine[Any, Any, Any] | None:
         """Answer for code that failed; the coroutine, if any, goes on with that."""
 
-    def unanswered(self, route: Route, handle: int, failure: CorkbindError | None) -> None:
+    def unanswered(self, route: Route, handle: int, failure: CorkbindError | None, returned: str) -> None:
         """Answer for a response that died without an end, because of `failure` if there was one."""
 
     def report(self, error: BaseException) -> None:
@@ -109,6 +109,7 @@ class Exchange:
         "reason",
         "recovering",
         "response",
+        "returned",
         "route",
         "tasks",
         "writable_handler",
@@ -129,6 +130,7 @@ class Exchange:
         self.writable_handler: WritableHandler | None = None
         self.drains: tuple[Future[None], ...] = ()
         self.body: Body | None = None
+        self.returned = ""  # what the handler returned in place of answering, for the log
         self._watch: weakref.ref[HttpResponse] | None = None
 
     @property
@@ -214,7 +216,7 @@ class Exchange:
         if self._watch is watch and self.kept:
             failure = self.body.failure if self.body is not None else None
             try:
-                self.route.runtime.unanswered(self.route, self.handle, failure)
+                self.route.runtime.unanswered(self.route, self.handle, failure, self.returned)
             finally:
                 self.dispose()
 

@@ -22,12 +22,12 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from corkbind._ffi.loader import lib
 from corkbind.cork import open_blocks
-from corkbind.exchange import OPEN, Exchange
+from corkbind.exchange import OPEN
 from corkbind.tasks import running_task
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ async def drive(response: HttpResponse, work: Work) -> None:
     """Run `work` from inside a cork: the body of a task that has begun at once."""
     try:
         waited = work.send(None)
-    except StopIteration:
+    except StopIteration as end:
         if response._state == OPEN or response._extra is not None:
-            settle(response)
+            settle(response, end.value)
         return
     except BaseException as error:
         step = _recover(response, error)
@@ -62,11 +62,22 @@ async def drive_late(response: HttpResponse, work: Work) -> None:
     await _segments(response, work, None, False)
 
 
-def settle(response: HttpResponse) -> None:
-    """Do what is left to do when a handler has returned without waiting."""
+def settle(response: HttpResponse, value: object = None) -> None:
+    """Do what is left to do when a handler has returned `value` without waiting."""
     if response._state == OPEN and response._extra is None and _ck_get_yield(response._handle) > 0:
         return
-    response._exchange().rest()
+    exchange = response._exchange()
+    if value is not None and value is not response:
+        exchange.returned = _hint(value)
+    exchange.rest()
+
+
+def _hint(value: object) -> str:
+    """Say for the log what a handler's value, which is no answer, would need."""
+    if isinstance(value, (AsyncGenerator, Generator)):
+        return ": it is a generator, which nobody runs: call res.write(part) in place of yield, and res.end()"
+    call = "end" if isinstance(value, (str, bytes)) else "json" if isinstance(value, (dict, list, tuple, int, float)) else "send"
+    return f": it returned {type(value).__name__}, which is no answer: call res.{call}(...)"
 
 
 @types.coroutine
@@ -96,7 +107,9 @@ def _segments(response: HttpResponse, work: Work, waited: Any, started: bool) ->
                 if suspended:
                     _resume_blocks(handle, suspended)
                 waited = work.send(value) if thrown is None else work.throw(thrown)
-            except StopIteration:
+            except StopIteration as end:
+                if end.value is not None and end.value is not response:
+                    exchange.returned = _hint(end.value)
                 return
             except BaseException as error:
                 step = _recover(response, error)

@@ -326,6 +326,37 @@ def test_silent_handlers_are_answered_and_named(talk: Talk, wait: bool, caplog: 
     assert "silent_coroutine returned without answering GET /coroutine" in caplog.text
 
 
+def test_what_a_silent_handler_returned_is_named(talk: Talk, caplog: pytest.LogCaptureFixture) -> None:
+    app = App().get("/plain", lambda res, req: {"a": 1}).get("/text", lambda res, req: "text")
+
+    @app.get("/first")
+    async def first(res: HttpResponse, req: HttpRequest) -> object:
+        return [1]
+
+    @app.get("/late")
+    async def late(res: HttpResponse, req: HttpRequest) -> object:
+        await asyncio.sleep(0)
+        return {"a": 1}
+
+    @app.get("/generator")
+    async def generator(res: HttpResponse, req: HttpRequest) -> Any:
+        yield "part"
+
+    async def conversation(client: Client) -> None:
+        for path in ("plain", "text", "first", "late", "generator"):
+            assert (await client.ask(f"/{path}")).status == 500
+
+    talk(app, conversation)
+    for path, hint in {
+        "plain": "it returned dict, which is no answer: call res.json(...)",
+        "text": "it returned str, which is no answer: call res.end(...)",
+        "first": "it returned list, which is no answer: call res.json(...)",
+        "late": "it returned dict, which is no answer: call res.json(...)",
+        "generator": "it is a generator, which nobody runs: call res.write(part) in place of yield, and res.end()",
+    }.items():
+        assert f"returned without answering GET /{path}: {hint}" in caplog.text
+
+
 def test_kept_responses_can_be_answered_later(talk: Talk) -> None:
     app = App()
     held: list[tuple[HttpResponse, HttpRequest]] = []
