@@ -39,15 +39,22 @@ def tool(name: str) -> str:
     return found
 
 
+def tool_environment() -> dict[str, str]:
+    """Return the environment of a tool: a sanitizer is preloaded into Python only."""
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+
+
 def strace(*arguments: str) -> list[str]:
     """Return the beginning of a command line that traces; skip where tracing is forbidden."""
     path = tool("strace")
-    probe = subprocess.run([path, "-o", os.devnull, "true"], capture_output=True, text=True)
+    probe = subprocess.run([path, "-o", os.devnull, "true"], capture_output=True, text=True, env=tool_environment())
     if probe.returncode:
         if os.environ.get("CORKBIND_CI"):
             pytest.fail(f"strace cannot trace here: {probe.stderr}")
         pytest.skip(f"strace cannot trace here: {probe.stderr.strip()}")
-    return [path, "-f", *arguments]
+    preloaded = os.environ.get("LD_PRELOAD")
+    sanitizer = ["env", "-u", "LD_PRELOAD"] if preloaded else []
+    return [*sanitizer, path, "-f", *(["-E", f"LD_PRELOAD={preloaded}"] if preloaded else []), *arguments]
 
 
 # -- Responses --

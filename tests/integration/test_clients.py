@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from harness import HELLO, HERE, Server, serve, take_chunks, tool
+from harness import HELLO, HERE, Server, serve, take_chunks, tool, tool_environment
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -161,7 +161,7 @@ def test_an_answer_without_reading_the_body(rich: Server, session: requests.Sess
 def curl(*arguments: str, status: int = 0, input: bytes = b"") -> bytes:
     """Run curl and return what it prints."""
     command = [tool("curl"), "--silent", "--show-error", "--max-time", "20", "--noproxy", "*", *arguments]
-    done = subprocess.run(command, input=input, capture_output=True)
+    done = subprocess.run(command, input=input, capture_output=True, env=tool_environment())
     assert done.returncode == status, (arguments, done)
     return done.stdout
 
