@@ -25,6 +25,8 @@ Conversation = Callable[[int], Awaitable[None]]
 
 # The sends of each conversation, by the scenario that the responses name.
 EXPECTED: dict[str, list[list[str]]] = {}
+# The responses that are written outside any cork of theirs, and packed until the iteration ends.
+OUTSIDE = {"by_thread": 1, "call_later": 1, "call_soon": 1, "from_a_child_task": 1, "in_turn": 4, "write_another": 1}
 CONVERSATIONS: dict[str, Conversation] = {}
 
 
@@ -126,6 +128,7 @@ def test_counters(in_loop: Callable[..., Any], name: str) -> None:
             stats = app.stats()
             asked = stats["responses"] - sum(map(len, EXPECTED[name]))  # of /parked, each a send too
             assert stats["sends"] == len(EXPECTED[name]) + asked
+            assert stats["uncorked_writes"] == OUTSIDE.get(name, 0)
             assert stats["nested_corks"] == (1 if name == "cork_another" else 0)
             assert stats["rollbacks"] == stats["overflows"] == 0
             assert set(stats["flushes"]) >= {"uncork", "iteration", "slow", "full"}
