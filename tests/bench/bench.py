@@ -28,7 +28,7 @@ from servers import PeerError, Server, check_down, check_pipelined, check_text, 
 
 HERE = Path(__file__).parent
 OUT = HERE.parents[1] / "build" / "bench"
-PEERS = ["corkbind", "socketify", "uvicorn", "granian", "robyn", "aiohttp"]
+PEERS = ["corkbind", "corkbind-uvloop", "socketify", "uvicorn", "granian", "robyn", "aiohttp"]
 # Ratios are to these, where they were measured.
 YARDSTICKS = ["socketify", "corkbind"]
 WRK_PACKAGES = {"apt-get": "sudo apt-get install wrk", "pacman": "sudo pacman -S wrk", "brew": "brew install wrk",
@@ -210,7 +210,7 @@ def save(results: Results, peers: list[str], options: argparse.Namespace) -> Pat
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
         "rounds": options.rounds,
         "seconds": options.seconds,
-        "versions": {peer: metadata.version(peer) for peer in peers},
+        "versions": {peer: metadata.version(peer.partition("-")[0]) for peer in peers},
         "samples": samples,
     }
     path = OUT / time.strftime("%Y%m%d-%H%M%S.json")

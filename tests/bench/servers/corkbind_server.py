@@ -42,5 +42,10 @@ async def up(res, req):
     res.end(str(len(body.getbuffer())))
 
 
-app.listen({"port": int(sys.argv[1]), "host": "127.0.0.1"})
-app.run()
+def main(loop="asyncio"):
+    app.listen({"port": int(sys.argv[1]), "host": "127.0.0.1"})
+    app.run(loop=loop)
+
+
+if __name__ == "__main__":
+    main()
