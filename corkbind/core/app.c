@@ -130,16 +130,11 @@ int ck_app_stats(uint32_t handle, ck_stats *stats)
 
 int ck_method_id(const char *name, size_t length)
 {
-    static const char *const names[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"};
     if (length == 1 && name[0] == '*') {
         return CK_METHOD_ANY;
     }
-    for (int i = 0; i < CK_METHOD_OTHER; i++) {
-        if (strlen(names[i]) == length && memcmp(names[i], name, length) == 0) {
-            return i;
-        }
-    }
-    return -1;
+    uint8_t method = ck_method_number(name, length);
+    return method == CK_METHOD_OTHER ? -1 : method;
 }
 
 static int add_route(ck_app *app, int method, const char *pattern, size_t length, ck_route route)

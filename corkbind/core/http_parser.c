@@ -74,15 +74,16 @@ static int leading_lines(struct reader *r)
     return CK_HEAD_ON;
 }
 
-static uint8_t method_number(const char *name, size_t length)
+const char ck_method_names[CK_METHOD_OTHER][8] = {
+    [CK_GET] = "GET", [CK_HEAD] = "HEAD", [CK_POST] = "POST", [CK_PUT] = "PUT", [CK_PATCH] = "PATCH",
+    [CK_DELETE] = "DELETE", [CK_OPTIONS] = "OPTIONS", [CK_CONNECT] = "CONNECT", [CK_TRACE] = "TRACE",
+};
+
+uint8_t ck_method_number(const char *name, size_t length)
 {
-    static const char names[][8] = {
-        [CK_GET] = "GET", [CK_HEAD] = "HEAD", [CK_POST] = "POST", [CK_PUT] = "PUT", [CK_PATCH] = "PATCH",
-        [CK_DELETE] = "DELETE", [CK_OPTIONS] = "OPTIONS", [CK_CONNECT] = "CONNECT", [CK_TRACE] = "TRACE",
-    };
-    /* Methods are case-sensitive, RFC 9110 S9.1. */
     for (uint8_t i = 0; i < CK_METHOD_OTHER; i++)
-        if (names[i][0] == name[0] && strlen(names[i]) == length && memcmp(names[i], name, length) == 0)
+        if (length && ck_method_names[i][0] == name[0] && strlen(ck_method_names[i]) == length
+            && memcmp(ck_method_names[i], name, length) == 0)
             return i;
     return CK_METHOD_OTHER;
 }
@@ -101,7 +102,7 @@ static int method(struct reader *r)
     if (r->at == start || r->data[r->at] != ' ')
         return -400;
     head->method_name = span_between(start, r->at);
-    head->method = method_number(r->data + start, r->at - start);
+    head->method = ck_method_number(r->data + start, r->at - start);
     r->at++;
     head->target = span_between(r->at, r->at);
     head->phase = TARGET;

@@ -16,6 +16,13 @@ enum ck_method {
     CK_GET, CK_HEAD, CK_POST, CK_PUT, CK_PATCH, CK_DELETE, CK_OPTIONS, CK_CONNECT, CK_TRACE, CK_METHOD_OTHER
 };
 
+/* Their names. */
+extern const char ck_method_names[CK_METHOD_OTHER][8];
+
+/* Returns the number of a name, CK_METHOD_OTHER for one not in the list. Methods
+ * are case-sensitive, RFC 9110 S9.1. */
+uint8_t ck_method_number(const char *name, size_t length);
+
 /* A part of the head: an offset from its first byte, and a length. */
 typedef struct ck_span {
     uint32_t offset;

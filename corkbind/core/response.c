@@ -149,7 +149,6 @@ int ck_refusal_write(ck_stream *stream, int status)
 
 void ck_allow_field(char *out, uint32_t methods)
 {
-    static const char *const names[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"};
     if (methods & 1u << CK_GET) {
         methods |= 1u << CK_HEAD;
     }
@@ -158,7 +157,7 @@ void ck_allow_field(char *out, uint32_t methods)
     for (int i = 0; i < CK_METHOD_OTHER; i++) {
         if (methods & 1u << i) {
             at = put(at, separator, strlen(separator));
-            at = put(at, names[i], strlen(names[i]));
+            at = put(at, ck_method_names[i], strlen(ck_method_names[i]));
             separator = ", ";
         }
     }
