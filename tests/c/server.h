@@ -84,6 +84,9 @@ static struct {
     size_t read_most;       /* bytes that one receive gives, 0 = all */
     long objects;           /* alive */
     bool objects_fail;
+    long objects_made;      /* so far, and tried */
+    long object_fail_at;    /* the object that cannot be made; 0 = none */
+    bool object_fail_on;    /* and all after it */
     long errors;            /* exceptions set */
     uint32_t app;
     ck_limits limits;
@@ -417,9 +420,16 @@ static const struct us_sys_t world_sys = {
 
 /* ---- Objects ---- */
 
+static inline bool no_object(void)
+{
+    long n = ++world.objects_made;
+    bool fails = world.object_fail_at && (n == world.object_fail_at || (world.object_fail_on && n > world.object_fail_at));
+    return world.objects_fail || fails;
+}
+
 static inline void *object_new(const char *data, ptrdiff_t length)
 {
-    object *made = world.objects_fail ? NULL : malloc(sizeof(*made) + (size_t) length + 1);
+    object *made = no_object() ? NULL : malloc(sizeof(*made) + (size_t) length + 1);
     if (!made) {
         return NULL;
     }
