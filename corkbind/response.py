@@ -33,6 +33,7 @@ _ck_status_line: Callable[[int, bytes, int], int] = lib.ck_status_line
 _ck_header: Callable[[int, bytes, int, bytes, int], int] = lib.ck_header
 _ck_write: Callable[[int, bytes, int], int] = lib.ck_write
 _ck_end: Callable[[int, bytes, int, int], int] = lib.ck_end
+_ck_end_bytes: Callable[[int, bytes], int] = lib.ck_end_bytes
 _ck_write_large: Callable[[int, bytes, int], int] = lib.ck_write_large
 _ck_end_large: Callable[[int, bytes, int, int], int] = lib.ck_end_large
 _ck_send: Callable[[int, int, bytes, int, bytes, int, int], int] = lib.ck_send
@@ -183,10 +184,9 @@ class HttpResponse(ResponseBody, ResponseFlow, ResponseCorking):
             message = message.encode()
         elif type(message) is not bytes:
             return self._end_other(message, end_connection)
-        length = len(message)
-        if self._extra is not None or length > HOT_LENGTH:
-            return self._end_followed(message, length, 1 if end_connection else 0)
-        result = _ck_end(self._handle, message, length, 1 if end_connection else 0)
+        if self._extra is not None or end_connection:
+            return self._end_followed(message, len(message), CK_CLOSE if end_connection else 0)
+        result = _ck_end_bytes(self._handle, message)
         if result < 0:
             self._refused(result, "end the response")
         else:

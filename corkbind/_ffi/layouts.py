@@ -9,6 +9,7 @@ from ctypes import (
     c_char_p,
     c_int,
     c_int64,
+    c_ssize_t,
     c_uint,
     c_uint32,
     c_uint64,
@@ -100,6 +101,12 @@ class ck_python(Structure):
         ("error_no_memory", c_void_p),
         ("none", c_void_p),
         ("value_error", c_void_p),
+        ("integer", c_void_p),
+        ("call", c_void_p),
+        ("list_item", c_void_p),
+        ("error_fetch", c_void_p),
+        ("error_normalize", c_void_p),
+        ("bytes_length", c_ssize_t),
     ]
 
 

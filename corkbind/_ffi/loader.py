@@ -80,6 +80,13 @@ def bind_python(library: Any) -> None:
         error_no_memory=address("PyErr_NoMemory"),
         none=id(None),  # the address of _Py_NoneStruct
         value_error=id(ValueError),
+        integer=address("PyLong_FromLong"),
+        call=address("PyObject_CallOneArg"),
+        list_item=address("PyList_GetItem"),
+        error_fetch=address("PyErr_Fetch"),
+        error_normalize=address("PyErr_NormalizeException"),
+        # ob_size follows the header that all objects have; the data stands at the end, before its NUL
+        bytes_length=bytes.__basicsize__ - 1 - object.__basicsize__,
     )
     library.ck_python_bind(ctypes.byref(addresses))
 

@@ -46,6 +46,7 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_abi_version", c_int, ()),
     Row("ck_abi_table", POINTER(ck_abi_entry), ()),
     Row("ck_python_bind", None, (POINTER(ck_python),)),
+    Row("ck_python_entries", None, (c_void_p, c_void_p)),
     # The loop of the calling thread
     Row("ck_loop_open", c_int, (POINTER(ck_callbacks),)),
     Row("ck_loop_open_on", c_int, (c_void_p, POINTER(ck_callbacks))),
@@ -106,6 +107,7 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_header", c_int, HOT),
     Row("ck_write", c_int, HOT),
     Row("ck_end", c_int, HOT),
+    Row("ck_end_bytes", c_int, HOT),
     Row("ck_write_large", c_int, (c_uint, c_char_p, c_size_t)),
     Row("ck_end_large", c_int, (c_uint, c_char_p, c_size_t, c_int)),
     Row("ck_send", c_int, HOT),

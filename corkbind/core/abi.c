@@ -33,7 +33,9 @@ static const ck_abi_entry table[] = {
     OFFSET(ck_python, bytes_new), OFFSET(ck_python, latin1), OFFSET(ck_python, utf8), OFFSET(ck_python, list_new),
     OFFSET(ck_python, list_append), OFFSET(ck_python, tuple_pack), OFFSET(ck_python, incref),
     OFFSET(ck_python, decref), OFFSET(ck_python, error_set), OFFSET(ck_python, error_no_memory),
-    OFFSET(ck_python, none), OFFSET(ck_python, value_error),
+    OFFSET(ck_python, none), OFFSET(ck_python, value_error), OFFSET(ck_python, integer),
+    OFFSET(ck_python, call), OFFSET(ck_python, list_item), OFFSET(ck_python, error_fetch),
+    OFFSET(ck_python, error_normalize), OFFSET(ck_python, bytes_length),
     {NULL, 0},
 };
 

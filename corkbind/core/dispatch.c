@@ -1,5 +1,6 @@
 /* Dispatch: from a complete head to its route, its callback, and what that left behind. */
 #include "http.h"
+#include "python.h"
 
 static void answer_unrouted(ck_exchange *exchange, int found)
 {
@@ -45,7 +46,7 @@ static void run_routes(ck_connection *connection, ck_exchange *exchange)
             return;
         }
         exchange->in_callback = true;
-        app->loop->callbacks.request(route->number, exchange->handle);
+        ck_python_request(app->loop, route->number, exchange->handle);
         exchange->in_callback = false;
         bool yielded = exchange->yield && exchange->phase == CK_RESPONSE_IDLE && !exchange->kept;
         if (!yielded) {

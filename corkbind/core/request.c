@@ -6,10 +6,69 @@
 #include "python.h"
 
 static ck_python py;
+static void *entries;
+static void *entry_failed;
 
 void ck_python_bind(const ck_python *python)
 {
     py = *python;
+}
+
+void ck_python_entries(void *list, void *failed)
+{
+    entries = list;
+    entry_failed = failed;
+}
+
+static void let_go(void *object)
+{
+    if (object) {
+        py.decref(object);
+    }
+}
+
+static void take_error(void *error[3])
+{
+    error[0] = error[1] = error[2] = NULL;
+    py.error_fetch(&error[0], &error[1], &error[2]);
+}
+
+static void let_go_error(void *error[3])
+{
+    let_go(error[0]);
+    let_go(error[1]);
+    let_go(error[2]);
+}
+
+/* Hands an exception to Python. What comes of that is not looked at: a second
+ * exception ends here. */
+static void hand_over_error(void)
+{
+    void *error[3], *second[3];
+    take_error(error);
+    py.error_normalize(&error[0], &error[1], &error[2]);
+    if (error[1]) {
+        let_go(py.call(entry_failed, error[1]));
+        take_error(second);
+        let_go_error(second);
+    }
+    let_go_error(error);
+}
+
+void ck_python_request(const ck_loop *loop, int route, uint32_t handle)
+{
+    if (loop->callbacks.request) {
+        loop->callbacks.request(route, handle);
+        return;
+    }
+    void *entry = py.list_item(entries, route);
+    void *argument = entry ? py.integer((long) handle) : NULL;
+    void *result = argument ? py.call(entry, argument) : NULL;
+    let_go(argument);
+    let_go(result);
+    if (!result) {
+        hand_over_error();
+    }
 }
 
 bool ck_python_data(ck_exchange *exchange, const char *data, size_t length, bool last)
@@ -45,6 +104,13 @@ static void *text(const char *data, size_t length)
 static void *span_text(const ck_exchange *exchange, ck_span span)
 {
     return text(exchange->data + span.offset, span.length);
+}
+
+int ck_end_bytes(uint32_t handle, const char *data)
+{
+    ptrdiff_t length;
+    memcpy(&length, data - py.bytes_length, sizeof(length));
+    return ck_end_large(handle, data, (size_t) length, 0);
 }
 
 void *ck_py_method(uint32_t handle)

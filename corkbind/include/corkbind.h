@@ -134,6 +134,12 @@ typedef struct ck_python {
     void *(*error_no_memory)(void);                                                  /* PyErr_NoMemory */
     void *none;                                                                      /* _Py_NoneStruct */
     void *value_error;                                                               /* PyExc_ValueError, or a subclass: a stale handle */
+    void *(*integer)(long value);                                                    /* PyLong_FromLong */
+    void *(*call)(void *function, void *argument);                                   /* PyObject_CallOneArg */
+    void *(*list_item)(void *list, ptrdiff_t index);                                 /* PyList_GetItem, which lends */
+    void (*error_fetch)(void **type, void **value, void **traceback);                /* PyErr_Fetch */
+    void (*error_normalize)(void **type, void **value, void **traceback);            /* PyErr_NormalizeException */
+    ptrdiff_t bytes_length;                                                          /* from the data of a bytes object to its ob_size */
 } ck_python;
 
 /* ---- The library ---- */
@@ -150,6 +156,10 @@ CK_EXPORT int ck_abi_version(void);
 CK_EXPORT const ck_abi_entry *ck_abi_table(void);
 /* Copies the addresses. Call once, before any ck_py_ entry. */
 CK_EXPORT void ck_python_bind(const ck_python *python);
+/* Sets what serves requests where ck_callbacks.request is NULL: `entries`, a list
+ * that holds for each route number a function of the handle, and `failed`, which
+ * is called with an exception that such a function let out. Borrowed for ever. */
+CK_EXPORT void ck_python_entries(void *entries, void *failed);
 
 /* ---- The loop of the calling thread ---- */
 
@@ -267,7 +277,9 @@ CK_EXPORT int ck_header(uint32_t handle, const char *name, int name_length, cons
 CK_EXPORT int ck_write(uint32_t handle, const char *data, int length);
 /* [hot] Ends with the whole body, or with the last part after ck_write. */
 CK_EXPORT int ck_end(uint32_t handle, const char *data, int length, int flags);
-/* The same two for 2 GiB and more. */
+/* [hot] Ends with the whole of a Python bytes object; `data` is where its bytes stand. */
+CK_EXPORT int ck_end_bytes(uint32_t handle, const char *data);
+/* ck_write and ck_end for 2 GiB and more. */
 CK_EXPORT int ck_write_large(uint32_t handle, const char *data, size_t length);
 CK_EXPORT int ck_end_large(uint32_t handle, const char *data, size_t length, int flags);
 /* [hot] Status, Content-Type and body in one call; `type_length` 0 = no Content-Type.

@@ -17,6 +17,7 @@ PLAIN: dict[str, Any] = {
     "int64_t": ctypes.c_int64,
     "char *": ctypes.c_char_p,
     "void *": ctypes.c_void_p,
+    "ptrdiff_t": ctypes.c_ssize_t,
     "uint64_t []": ctypes.c_uint64 * constants.CK_FLUSH_REASONS,
 }
 
