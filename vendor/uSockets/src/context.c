@@ -6,9 +6,10 @@
  * stays in the kernel's queue and the listener stays readable: going on would
  * spin. So at EMFILE the spare descriptor is given up for a moment to take one
  * client in and turn it away, which is a quicker answer than silence; then all
- * listeners that failed are off until the accept timer runs out, 100 ms at first
+ * listeners that failed are off until the retry timer runs out, 100 ms at first
  * and up to a second while it goes on failing. Descriptors run out for a whole
- * process, so the timer and its delay belong to the loop. */
+ * process, so the timer and its delay belong to the loop. Sends for which the
+ * kernel has no memory wait for the same timer. */
 #include "internal.h"
 
 #include <errno.h>
@@ -17,6 +18,7 @@
 #define ACCEPT_BATCH 256
 #define ACCEPT_DELAY_MIN_MS 100
 #define ACCEPT_DELAY_MAX_MS 1000
+#define SEND_DELAY_MS 100
 
 /* ---- Lists --------------------------------------------------------------- */
 
@@ -203,14 +205,18 @@ fail:;
     return NULL;
 }
 
-/* At EMFILE it would be too late to create the accept timer. */
+/* At EMFILE it would be too late to create the retry timer. */
+static int prepare_retries(struct us_loop_t *loop) {
+    if (!loop->retry_timer) loop->retry_timer = us_create_timer(loop, 1, 0);
+    return loop->retry_timer ? 0 : -1;
+}
+
 static int prepare_listening(struct us_loop_t *loop, int socket_ext_size) {
     if (socket_ext_size < 0) {
         errno = EINVAL;
         return -1;
     }
-    if (!loop->accept_timer) loop->accept_timer = us_create_timer(loop, 1, 0);
-    return loop->accept_timer ? 0 : -1;
+    return prepare_retries(loop);
 }
 
 struct us_listen_socket_t *us_socket_context_listen(int ssl, struct us_socket_context_t *context, const char *host, int port,
@@ -253,9 +259,9 @@ void us_listen_socket_close(int ssl, struct us_listen_socket_t *ls) {
     us_internal_bury(loop, &ls->s.p);
 }
 
-/* ---- Accepting ----------------------------------------------------------- */
+/* ---- Accepting and trying again ------------------------------------------ */
 
-static void accept_timer_ran_out(struct us_timer_t *timer);
+static void retry_timer_ran_out(struct us_timer_t *timer);
 
 static int next_delay(struct us_loop_t *loop) {
     int delay = loop->accept_delay_ms ? 2 * loop->accept_delay_ms : ACCEPT_DELAY_MIN_MS;
@@ -266,14 +272,13 @@ static int next_delay(struct us_loop_t *loop) {
 static void back_off(struct us_listen_socket_t *ls) {
     struct us_loop_t *loop = ls->s.context->loop;
     /* Without the timer nobody would turn the listener on again: better to spin. */
-    if (us_internal_timer_arm(loop->accept_timer, accept_timer_ran_out, next_delay(loop), 0)) return;
+    if (us_internal_timer_arm(loop->retry_timer, retry_timer_ran_out, next_delay(loop), 0)) return;
     /* Stopped rather than changed to no events, which would still report errors. */
     us_internal_poll_stop(loop, &ls->s.p);
     ls->s.p.flags |= LISTENER_OFF;
 }
 
-static void accept_timer_ran_out(struct us_timer_t *timer) {
-    struct us_loop_t *loop = us_timer_loop(timer);
+static void retry_accepting(struct us_loop_t *loop) {
     int failed = 0;
     if (loop->spare_fd < 0) loop->spare_fd = loop->sys->open_spare(loop->sys);
     for (struct us_socket_context_t *context = loop->contexts; context; context = context->next) {
@@ -283,7 +288,23 @@ static void accept_timer_ran_out(struct us_timer_t *timer) {
             else s->p.flags &= (uint16_t) ~LISTENER_OFF;
         }
     }
-    if (failed) (void) us_internal_timer_arm(timer, accept_timer_ran_out, next_delay(loop), 0);
+    if (failed) (void) us_internal_timer_arm(loop->retry_timer, retry_timer_ran_out, next_delay(loop), 0);
+}
+
+static void retry_timer_ran_out(struct us_timer_t *timer) {
+    struct us_loop_t *loop = us_timer_loop(timer);
+    int sends_wait = loop->sends_wait;
+    loop->sends_wait = 0; /* those that fail again arm the timer again */
+    if (sends_wait) us_internal_visit_sockets(loop, us_internal_socket_retry);
+    retry_accepting(loop);
+}
+
+/* Sees to it that us_internal_socket_retry runs soon. Returns 0, or -1 when it will not. */
+int us_internal_retry_send_later(struct us_loop_t *loop) {
+    if (loop->sends_wait) return 0;
+    if (!loop->retry_timer || us_internal_timer_arm(loop->retry_timer, retry_timer_ran_out, SEND_DELAY_MS, 0)) return -1;
+    loop->sends_wait = 1;
+    return 0;
 }
 
 /* Gives up the spare descriptor to take one client in and turn it away. */
@@ -356,6 +377,7 @@ void us_internal_listener_ready(struct us_listen_socket_t *ls) {
 struct us_socket_t *us_adopt_accepted_socket(int ssl, struct us_socket_context_t *context, LIBUS_SOCKET_DESCRIPTOR client_fd,
     unsigned int socket_ext_size, char *addr_ip, int addr_ip_length) {
     (void) ssl;
+    (void) prepare_retries(context->loop);
     bsd_set_nodelay(context->loop->sys, client_fd);
     return us_internal_socket_open(context, client_fd, socket_ext_size, addr_ip, addr_ip_length);
 }

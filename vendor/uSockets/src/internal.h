@@ -28,7 +28,9 @@ enum us_internal_poll_flags {
     SOCKET_BROKEN = 1 << 7,      /* the kernel refused to poll it: close at the end of the iteration */
 
     LISTENER_UNIX = 1 << 8,
-    LISTENER_OFF = 1 << 9 /* waits for the accept timer */
+    LISTENER_OFF = 1 << 9, /* waits for the retry timer */
+
+    SOCKET_SEND_LATER = 1 << 10 /* the kernel had no memory for a send: waits for the retry timer */
 };
 
 /* What the kernel reported besides readiness. */
@@ -118,8 +120,9 @@ struct us_loop_t {
     unsigned short sweeps;           /* modulo 2^15 */
     uint8_t tick, long_tick, granule; /* of the timeout clocks; granules in this minute */
 
-    struct us_timer_t *accept_timer;
+    struct us_timer_t *retry_timer;
     int accept_delay_ms; /* 0 while accepting works */
+    int sends_wait;      /* some socket is SOCKET_SEND_LATER, and the timer is armed */
     int spare_fd;
 };
 
@@ -151,12 +154,14 @@ void us_internal_context_link(struct us_socket_context_t *context, struct us_soc
 void us_internal_context_unlink(struct us_socket_t *s);
 void us_internal_visit_sockets(struct us_loop_t *loop, void (*visit)(struct us_socket_t *s));
 void us_internal_listener_ready(struct us_listen_socket_t *ls);
+int us_internal_retry_send_later(struct us_loop_t *loop);
 
 /* socket.c */
 struct us_socket_t *us_internal_socket_open(struct us_socket_context_t *context, int fd, unsigned int ext_size, char *ip, int ip_length);
 void us_internal_socket_ready(struct us_socket_t *s, int error, int events);
 void us_internal_socket_sweep(struct us_socket_t *s);
 void us_internal_socket_reap(struct us_socket_t *s);
+void us_internal_socket_retry(struct us_socket_t *s);
 
 /* bsd.c: every socket call. -1 and errno on failure unless said otherwise. */
 struct bsd_address {

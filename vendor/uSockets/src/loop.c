@@ -162,7 +162,7 @@ static int create_recv_buffer(struct us_loop_t *loop) {
 /* Also takes down a loop that was built only in part. */
 static void destroy(struct us_loop_t *loop) {
     struct us_sys_t *sys = loop->sys;
-    if (loop->accept_timer) us_timer_close(loop->accept_timer);
+    if (loop->retry_timer) us_timer_close(loop->retry_timer);
     if (loop->sweep_timer) us_timer_close(loop->sweep_timer);
     us_internal_poll_stop(loop, &loop->wakeup);
     if (loop->wakeup.fd >= 0) sys->close(sys, loop->wakeup.fd);

@@ -20,6 +20,9 @@
  *    us_socket_shutdown itself calls nobody back.
  *  - A send that failed for good does not close either, for the same reason: the
  *    socket is polled for writing and closed when its event comes.
+ *  - A send for which the kernel has no memory is tried again when the retry timer
+ *    runs out. The kernel reports such a socket as writable all the while, so
+ *    until then it is not polled for that.
  *  - A socket that the kernel refuses to poll as it must be is broken: the loop
  *    closes it at the end of the iteration. */
 #include "internal.h"
@@ -176,6 +179,23 @@ static int can_send(const struct us_socket_t *s) {
     return !(s->p.flags & (POLL_DEAD | SOCKET_SHUT_DOWN | SOCKET_SEND_FAILED));
 }
 
+/* Without the timer nobody would try again: better to spin. */
+static void send_later(struct us_socket_t *s) {
+    set_flag(s, SOCKET_WANTS_WRITE);
+    if (us_internal_retry_send_later(s->context->loop)) {
+        change_polling(s, s->p.events | LIBUS_SOCKET_WRITABLE);
+    } else {
+        set_flag(s, SOCKET_SEND_LATER);
+        change_polling(s, s->p.events & ~LIBUS_SOCKET_WRITABLE);
+    }
+}
+
+void us_internal_socket_retry(struct us_socket_t *s) {
+    if (!(s->p.flags & SOCKET_SEND_LATER)) return;
+    clear_flag(s, SOCKET_SEND_LATER);
+    change_polling(s, s->p.events | LIBUS_SOCKET_WRITABLE);
+}
+
 /* Books the result of a send of `length` bytes; returns the bytes accepted. */
 static int sent(struct us_socket_t *s, ssize_t length, ssize_t result) {
     if (result == length) {
@@ -185,7 +205,10 @@ static int sent(struct us_socket_t *s, ssize_t length, ssize_t result) {
     if (result > 0) {
         s->context->loop->sends++;
         set_flag(s, SOCKET_WANTS_WRITE);
-    } else if (result == 0 || errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM) {
+    } else if (result < 0 && (errno == ENOBUFS || errno == ENOMEM)) {
+        send_later(s);
+        return 0;
+    } else if (result == 0 || errno == EAGAIN || errno == EWOULDBLOCK) {
         result = 0;
         set_flag(s, SOCKET_WANTS_WRITE);
     } else {
@@ -221,6 +244,7 @@ void us_socket_shutdown(int ssl, struct us_socket_t *s) {
     if (is_dead(s) || s->p.flags & SOCKET_SHUT_DOWN) return;
     bsd_shutdown_write(s->context->loop->sys, s->p.fd);
     set_flag(s, SOCKET_SHUT_DOWN);
+    clear_flag(s, SOCKET_SEND_LATER);
     int events = s->p.events;
     if (!(s->p.flags & SOCKET_SEND_FAILED)) events &= ~LIBUS_SOCKET_WRITABLE;
     if (s->p.flags & SOCKET_ENDED) events |= LIBUS_SOCKET_READABLE;

@@ -9,7 +9,7 @@ static void open_faulty(void) {
     faults.virtual_time = 1;
 }
 
-/* Steps until the accept timer has been armed anew; gives its delay. */
+/* Steps until the retry timer has been armed anew; gives its delay. */
 static int next_delay(void) {
     int before = faults.calls[CALL_TIMERFD_SETTIME];
     pump(&faults.calls[CALL_TIMERFD_SETTIME], before + 1);

@@ -83,7 +83,7 @@ static void every_failing_call_leaves_nothing(void) {
             }
             failures++;
             CHECK_EQUAL(errno, errors[i / 2]);
-            /* The accept timer stays for the next try: an object and a descriptor. */
+            /* The retry timer stays for the next try: an object and a descriptor. */
             CHECK(faults.memory - memory - extra_memory <= 1 && faults.descriptors - descriptors - extra_descriptors <= 1);
             fail_nothing();
             if (!stale) CHECK(access(path, F_OK) != 0);

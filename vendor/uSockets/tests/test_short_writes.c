@@ -135,6 +135,85 @@ static void a_refused_poll_change_closes(void) {
     fixture_close();
 }
 
+/* The kernel calls the socket writable all the while: polled for that it would spin. */
+static void without_memory_to_send_the_timer_tries_again(void) {
+    const int errors[] = {ENOBUFS, ENOMEM};
+    for (int i = 0; i < 2; i++) {
+        faults_reset();
+        faults.virtual_time = 1;
+        fixture_open_on(&faults.sys, "127.0.0.1");
+        us_socket_context_on_writable(0, context, give_letters);
+        int fd = client();
+        given = 0;
+        fail_next(CALL_SEND, errors[i], 2);
+        give_letters(seen.last);
+        CHECK_EQUAL(us_socket_last_error(seen.last), 0);
+        for (int tries = 1; tries <= 3; tries++) {
+            CHECK_EQUAL(us_poll_events((struct us_poll_t *) seen.last), LIBUS_SOCKET_READABLE);
+            CHECK_EQUAL(faults.calls[CALL_SEND], tries);
+            CHECK_EQUAL(faults.calls[CALL_TIMERFD_SETTIME], tries);
+            CHECK_EQUAL(faults.armed_ms, 100);
+            pump(&faults.calls[CALL_SEND], tries + 1);
+        }
+        expect(fd, "abcdefgh");
+        settle();
+        CHECK_EQUAL(us_poll_events((struct us_poll_t *) seen.last), LIBUS_SOCKET_READABLE);
+        CHECK_EQUAL(faults.calls[CALL_SEND], 4);
+        close(fd);
+        fixture_close();
+    }
+}
+
+/* The timer belongs to all sockets: the first that waits arms it. */
+static void without_memory_two_sockets_share_the_timer(void) {
+    faults_reset();
+    fixture_open_on(&faults.sys, "127.0.0.1");
+    us_socket_context_on_writable(0, context, give_letters);
+    int fd = client();
+    struct us_socket_t *one = seen.last;
+    int other_fd = client();
+    struct us_socket_t *other = seen.last;
+    given = 0;
+    faults.virtual_time = 1;
+    fail_next(CALL_SEND, ENOBUFS, 1);
+    CHECK_EQUAL(us_socket_write(0, one, "x", 1, 0), 0);
+    CHECK_EQUAL(us_socket_write(0, other, "y", 1, 0), 0);
+    CHECK_EQUAL(faults.calls[CALL_TIMERFD_SETTIME], 1);
+    us_socket_shutdown(0, other); /* it has no more to say */
+    pump(&seen.writable, 1);
+    settle();
+    CHECK_EQUAL(seen.writable, 1);
+    expect(fd, "abcdefgh");
+    close(fd);
+    close(other_fd);
+    fixture_close();
+}
+
+static ssize_t without_memory(struct us_sys_t *sys, int fd, const void *buffer, size_t length, int flags) {
+    (void) sys, (void) fd, (void) buffer, (void) length, (void) flags;
+    errno = ENOBUFS;
+    return -1;
+}
+
+/* Without the timer it has to poll. */
+static void a_retry_that_cannot_be_armed_polls(void) {
+    faults_reset();
+    fixture_open_on(&faults.sys, "127.0.0.1");
+    us_socket_context_on_writable(0, context, give_letters);
+    int fd = client();
+    given = 0;
+    fail_next(CALL_TIMERFD_SETTIME, EBADF, 0);
+    struct us_socket_t *s = seen.last;
+    faults.sys.send = without_memory;
+    give_letters(s);
+    faults.sys.send = f_send;
+    CHECK(us_poll_events((struct us_poll_t *) s) & LIBUS_SOCKET_WRITABLE);
+    pump(&given, 8);
+    expect(fd, "abcdefgh");
+    close(fd);
+    fixture_close();
+}
+
 int main(void) {
     RUN(megabytes_arrive_in_order);
     RUN(one_byte_at_a_time);
@@ -142,5 +221,8 @@ int main(void) {
     RUN(interrupted_calls_are_repeated);
     RUN(a_failed_send_is_remembered_and_closes);
     RUN(a_refused_poll_change_closes);
+    RUN(without_memory_to_send_the_timer_tries_again);
+    RUN(without_memory_two_sockets_share_the_timer);
+    RUN(a_retry_that_cannot_be_armed_polls);
     return check_result();
 }
