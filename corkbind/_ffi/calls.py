@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from ctypes import byref, c_int
 from typing import Final
 
+from corkbind._ffi.callbacks import CALLBACKS
 from corkbind._ffi.layouts import ck_limits, ck_stats
 from corkbind._ffi.loader import lib
 
@@ -64,3 +65,17 @@ def _listener(listener: int, error: int, where: str) -> int:
         return int(listener)
     number = error if error > 0 else errno.EINVAL
     raise OSError(number, f"cannot listen on {where}: {os.strerror(number)}")
+
+
+def loopback_open() -> int:
+    """Return the token of a new loopback.
+
+    Raises:
+        OSError: with the errno; 31 loops of this process are open, or memory is short.
+    """
+    error = c_int(0)
+    token = int(lib.ck_loopback_open(byref(CALLBACKS), byref(error)))
+    if not token:
+        why = "31 loops are open: close Loopbacks that are not needed" if error.value == errno.EAGAIN else os.strerror(error.value)
+        raise OSError(error.value, f"cannot open a loopback: {why}")
+    return token

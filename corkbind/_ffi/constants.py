@@ -56,5 +56,42 @@ CK_FLUSH_EVICTED: Final = 6
 CK_FLUSH_VECTORED: Final = 7
 CK_FLUSH_REASONS: Final = 8
 
+# enum ck_client_state
+CK_CLIENT_ACCEPTED: Final = 1
+CK_CLIENT_SHUT: Final = 2
+CK_CLIENT_CLOSED: Final = 4
+CK_CLIENT_RESET: Final = 8
+
+# enum ck_call
+CK_CALL_SOCKET: Final = 0
+CK_CALL_BIND: Final = 1
+CK_CALL_LISTEN: Final = 2
+CK_CALL_ACCEPT: Final = 3
+CK_CALL_SETSOCKOPT: Final = 4
+CK_CALL_GETSOCKOPT: Final = 5
+CK_CALL_GETSOCKNAME: Final = 6
+CK_CALL_GETPEERNAME: Final = 7
+CK_CALL_RECV: Final = 8
+CK_CALL_SEND: Final = 9
+CK_CALL_SHUTDOWN: Final = 10
+CK_CALL_CLOSE: Final = 11
+CK_CALL_UNLINK: Final = 12
+CK_CALL_EPOLL_CREATE: Final = 13
+CK_CALL_EPOLL_CTL: Final = 14
+CK_CALL_EPOLL_WAIT: Final = 15
+CK_CALL_EVENTFD: Final = 16
+CK_CALL_TIMERFD_CREATE: Final = 17
+CK_CALL_TIMERFD_SETTIME: Final = 18
+CK_CALL_READ: Final = 19
+CK_CALL_WRITE: Final = 20
+CK_CALL_OPEN_SPARE: Final = 21
+CK_CALLS: Final = 22
+
+# enum ck_loopback_counter
+CK_COUNT_MEMORY: Final = 0
+CK_COUNT_DESCRIPTORS: Final = 1
+CK_COUNT_ALLOCATIONS: Final = 2
+CK_COUNT_FAULTS: Final = 3
+
 # The longest buffer that an int of a hot row can name.
 HOT_LENGTH: Final = 0x7FFFFFFF

@@ -38,24 +38,48 @@ ck_loop *ck_loop_current(void)
     return current;
 }
 
-static bool belongs_to_a_thread(uint32_t handle)
+static ck_loop *registered(uint32_t id)
 {
     pthread_mutex_lock(&registry_lock);
-    bool found = registry[handle >> CK_HANDLE_BITS] != NULL;
+    ck_loop *loop = registry[id];
     pthread_mutex_unlock(&registry_lock);
-    return found;
+    return loop;
+}
+
+/* A loop of sockets is served by the thread that opened it alone. One in memory
+ * has no thread: whoever has selected it, or holds a handle of it, may use it. */
+static bool may_use(const ck_loop *loop)
+{
+    return loop->in_memory || loop->home == &current;
 }
 
 void *ck_loop_object(uint32_t handle, enum ck_kind kind, int *error)
 {
     ck_loop *loop = current;
-    if (loop && handle >> CK_HANDLE_BITS == loop->handles.loop_id) {
-        void *object = ck_handle_get(&loop->handles, handle, kind);
-        *error = object ? CK_OK : CK_EXPIRED;
-        return object;
+    uint32_t id = handle >> CK_HANDLE_BITS;
+    if (!loop || id != loop->handles.loop_id) {
+        loop = registered(id);
+        if (!loop || !may_use(loop)) {
+            *error = loop ? CK_THREAD : CK_EXPIRED;
+            return NULL;
+        }
     }
-    *error = belongs_to_a_thread(handle) ? CK_THREAD : CK_EXPIRED;
-    return NULL;
+    void *object = ck_handle_get(&loop->handles, handle, kind);
+    *error = object ? CK_OK : CK_EXPIRED;
+    return object;
+}
+
+int ck_loop_select(uint32_t token)
+{
+    ck_loop *loop = token ? registered(token % CK_LOOPS_MAX) : NULL;
+    if (token && (!loop || loop->token != token)) {
+        return CK_EXPIRED;
+    }
+    if (loop && !may_use(loop)) {
+        return CK_THREAD;
+    }
+    current = loop;
+    return CK_OK;
 }
 
 /* ---- The Date field ---- */
@@ -238,13 +262,8 @@ static int build_loop(ck_loop *loop)
     return error;
 }
 
-int ck_loop_open_on(struct us_sys_t *sys, const ck_callbacks *callbacks)
+int ck_loop_create(struct us_sys_t *sys, const ck_callbacks *callbacks, ck_loop **made)
 {
-    if (current) {
-        current->users++;
-        return 0;
-    }
-    sys = sys ? sys : us_sys_default();
     ck_loop *loop = sys->alloc(sys, sizeof(*loop));
     if (!loop) {
         return -ENOMEM;
@@ -253,6 +272,7 @@ int ck_loop_open_on(struct us_sys_t *sys, const ck_callbacks *callbacks)
     loop->sys = sys;
     loop->callbacks = *callbacks;
     loop->users = 1;
+    loop->home = &current;
     loop->date_second = -1;
     format_date(loop->date, 0);
     int error = build_loop(loop);
@@ -260,7 +280,19 @@ int ck_loop_open_on(struct us_sys_t *sys, const ck_callbacks *callbacks)
         sys->release(sys, loop);
         return error;
     }
-    current = loop;
+    *made = loop;
+    return 0;
+}
+
+int ck_loop_open_on(struct us_sys_t *sys, const ck_callbacks *callbacks)
+{
+    if (!current) {
+        return ck_loop_create(sys ? sys : us_sys_default(), callbacks, &current);
+    }
+    if (current->in_memory) { /* a loopback has the one app that it was made for */
+        return -EBUSY;
+    }
+    current->users++;
     return 0;
 }
 
@@ -283,15 +315,8 @@ static void destroy_all(ck_loop *loop, enum ck_kind kind)
     }
 }
 
-int ck_loop_close(void)
+void ck_loop_destroy(ck_loop *loop)
 {
-    ck_loop *loop = current;
-    if (!loop) {
-        return CK_NOLOOP;
-    }
-    if (--loop->users > 0) {
-        return loop->users;
-    }
     ck_corks_flush_all(loop, CK_FLUSH_CLOSE);
     destroy_all(loop, CK_KIND_APP);
     destroy_all(loop, CK_KIND_EXCHANGE);
@@ -304,19 +329,44 @@ int ck_loop_close(void)
     us_loop_free(loop->us);
     ck_handles_free(&loop->handles);
     unregister_loop(loop);
-    current = NULL;
+    if (current == loop) {
+        current = NULL;
+    }
     ck_free(loop, loop);
+}
+
+int ck_loop_close(void)
+{
+    ck_loop *loop = current;
+    if (!loop) {
+        return CK_NOLOOP;
+    }
+    if (loop->in_memory) { /* ck_loopback_close */
+        return CK_STATE;
+    }
+    if (--loop->users > 0) {
+        return loop->users;
+    }
+    ck_loop_destroy(loop);
     return 0;
 }
 
 /* The parent goes on with the sockets, so nothing here may shut one down or
- * change the shared epoll set; descriptors are just closed, memory is left. */
+ * change the shared epoll set; descriptors are just closed, memory is left.
+ * A loop in memory shares nothing with the parent, and goes on in the child. */
 void ck_loop_forked(void)
 {
     pthread_mutex_init(&registry_lock, NULL);
-    memset(registry, 0, sizeof(registry));
-    if (current) {
-        close(us_loop_fd(current->us));
+    for (int i = 0; i < CK_LOOPS_MAX; i++) {
+        ck_loop *loop = registry[i];
+        if (loop && !loop->in_memory) {
+            if (loop->home == &current) {
+                close(us_loop_fd(loop->us));
+            }
+            registry[i] = NULL;
+        }
+    }
+    if (current && !current->in_memory) {
         current = NULL;
     }
 }

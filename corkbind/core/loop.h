@@ -28,12 +28,20 @@ typedef struct ck_loop {
     uint32_t token;                     /* for ck_loop_wake */
     int users;
     bool stepping;
+    bool in_memory;                     /* belongs to a loopback, and to no thread */
+    const void *home;                   /* of the thread that opened it */
     bool deferred;                      /* the deferred callback has been called since the last step */
     char date[CK_DATE_LENGTH + 1];
 } ck_loop;
 
 /* Returns the calling thread's loop, or NULL. */
 ck_loop *ck_loop_current(void);
+
+/* Makes a loop on a table and gives it its number. Returns 0 or -errno. */
+int ck_loop_create(struct us_sys_t *sys, const ck_callbacks *callbacks, ck_loop **made);
+
+/* Flushes what is packed, closes everything and frees the loop. */
+void ck_loop_destroy(ck_loop *loop);
 
 /* Returns the object of a handle, or NULL with *error = CK_EXPIRED or CK_THREAD. */
 void *ck_loop_object(uint32_t handle, enum ck_kind kind, int *error);

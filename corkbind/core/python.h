@@ -6,12 +6,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "corkbind.h"
+
 struct ck_exchange;
 struct ck_loop;
 
 /* Has a request served: by the loop's callback, or by the function that stands in
  * the list of entries, which saves a third of the way into Python. */
 void ck_python_request(const struct ck_loop *loop, int route, uint32_t handle);
+
+/* Returns what ck_python_bind was given. */
+const ck_python *ck_python_bound(void);
 
 /* Calls the data callback with a bytes object of these bytes. Returns false when
  * there was no memory for one. */

@@ -14,6 +14,11 @@ void ck_python_bind(const ck_python *python)
     py = *python;
 }
 
+const ck_python *ck_python_bound(void)
+{
+    return &py;
+}
+
 void ck_python_entries(void *list, void *failed)
 {
     entries = list;

@@ -8,7 +8,8 @@
  * a dynamic binding can call them without describing their arguments. Buffers
  * are borrowed until the call returns unless it says otherwise.
  *
- * Everything but ck_loop_wake belongs to the thread that opened the loop. */
+ * Everything but ck_loop_wake belongs to the thread that opened the loop. (A
+ * loopback has no thread; whoever holds the interpreter's lock may select it.) */
 #ifndef CORKBIND_H
 #define CORKBIND_H
 
@@ -62,6 +63,30 @@ enum ck_abort_reason { CK_ABORT_CLIENT = 0, CK_ABORT_TIMEOUT = 1, CK_ABORT_SERVE
 enum ck_flush_reason {
     CK_FLUSH_UNCORK, CK_FLUSH_FULL, CK_FLUSH_SLOW, CK_FLUSH_EXPLICIT, CK_FLUSH_ITERATION,
     CK_FLUSH_CLOSE, CK_FLUSH_EVICTED, CK_FLUSH_VECTORED, CK_FLUSH_REASONS
+};
+
+/* What a client of a loopback sees of its connection; see ck_loopback_state. */
+enum ck_client_state {
+    CK_CLIENT_ACCEPTED = 1, /* the server has taken it in */
+    CK_CLIENT_SHUT = 2,     /* the server has sent its FIN */
+    CK_CLIENT_CLOSED = 4,   /* the server has closed */
+    CK_CLIENT_RESET = 8     /* by a reset: closed with bytes unread, or reset by the client */
+};
+
+/* System calls that ck_loopback_fault scripts; sending a vector counts as a send. */
+enum ck_call {
+    CK_CALL_SOCKET, CK_CALL_BIND, CK_CALL_LISTEN, CK_CALL_ACCEPT, CK_CALL_SETSOCKOPT, CK_CALL_GETSOCKOPT,
+    CK_CALL_GETSOCKNAME, CK_CALL_GETPEERNAME, CK_CALL_RECV, CK_CALL_SEND, CK_CALL_SHUTDOWN, CK_CALL_CLOSE,
+    CK_CALL_UNLINK, CK_CALL_EPOLL_CREATE, CK_CALL_EPOLL_CTL, CK_CALL_EPOLL_WAIT, CK_CALL_EVENTFD,
+    CK_CALL_TIMERFD_CREATE, CK_CALL_TIMERFD_SETTIME, CK_CALL_READ, CK_CALL_WRITE, CK_CALL_OPEN_SPARE, CK_CALLS
+};
+
+/* What ck_loopback_count counts. */
+enum ck_loopback_counter {
+    CK_COUNT_MEMORY,      /* blocks that the core holds */
+    CK_COUNT_DESCRIPTORS, /* open */
+    CK_COUNT_ALLOCATIONS, /* so far */
+    CK_COUNT_FAULTS       /* scripted and not met yet, allocations not counted */
 };
 
 typedef struct ck_stats {
@@ -181,12 +206,76 @@ CK_EXPORT int ck_loop_step(void);
 CK_EXPORT int ck_loop_sweep(void);
 /* Makes the descriptor readable. Any thread; `token` from ck_loop_token. */
 CK_EXPORT int ck_loop_wake(uint32_t token);
-CK_EXPORT uint32_t ck_loop_token(void);
+CK_EXPORT uint32_t ck_loop_token(void);                                          /* [hot] */
 /* In the child of a fork: makes every handle stale and closes the child's copies
  * of the descriptors without touching the parent's state. */
 CK_EXPORT void ck_loop_forked(void);
 /* Returns the number of handles alive on this thread: 0 when nothing leaks. */
 CK_EXPORT int ck_loop_handles(void);
+/* [hot] Makes the loop with this token the thread's own for all entries that are
+ * given no handle; 0 = none. For loopbacks: a thread has one loop of sockets and
+ * any number in memory. Returns CK_OK, CK_EXPIRED, or CK_THREAD. */
+CK_EXPORT int ck_loop_select(uint32_t token);
+
+/* ---- The loopback: a loop in memory, with scripted clients and virtual time ----
+ *
+ * No descriptor is opened and nothing waits. Apps, requests and responses work
+ * as on any loop. All but the first two entries belong to the loopback that is
+ * selected, and give CK_NOLOOP when none is. A client is a number from
+ * ck_loopback_connect; one that has been forgotten gives CK_EXPIRED. */
+
+/* Opens a loopback. The deferred callback is not called: see ck_loopback_work.
+ * Returns its token, or 0 with *error set to an errno (EAGAIN: 31 loops are open). */
+CK_EXPORT uint32_t ck_loopback_open(const ck_callbacks *callbacks, int *error);
+/* Closes everything and frees the loopback. CK_STATE from inside one of its callbacks. */
+CK_EXPORT int ck_loopback_close(uint32_t token);
+/* [hot] 1 when ck_loop_step has something to do, else 0. */
+CK_EXPORT int ck_loopback_work(void);
+/* [hot] Connects a client. `address` has 4 bytes, 16, or 0 for an unknown one.
+ * Returns its number, CK_STATE when nothing listens, CK_VALUE, CK_NOMEM. */
+CK_EXPORT int ck_loopback_connect(const char *address, int length, int port);
+/* [hot] The client sends: each call is one read of the server, unless it is longer
+ * than a receive takes. CK_STATE after ck_loopback_fin. */
+CK_EXPORT int ck_loopback_send(int client, const char *data, int length);
+/* [hot] The client has sent all. */
+CK_EXPORT int ck_loopback_fin(int client);
+/* [hot] The connection breaks: what has arrived can be read, then `error` (an errno,
+ * ECONNRESET above all) meets each receive and send. */
+CK_EXPORT int ck_loopback_reset(int client, int error);
+/* [hot] The client takes so many more bytes, then a send meets EAGAIN; -1 = no bound. */
+CK_EXPORT int ck_loopback_window(int client, int bytes);
+/* [hot] One receive gives, and one send takes, so many bytes at most; 0 = no bound. */
+CK_EXPORT int ck_loopback_most(int client, int receive, int send);
+/* [hot] Returns bits of ck_client_state. */
+CK_EXPORT int ck_loopback_state(int client);
+/* [hot] Returns the bytes that the server has not read, capped at 2^31 - 1. */
+CK_EXPORT int ck_loopback_unread(int client);
+/* [hot] Returns a client that bytes were sent to, or whose state has changed, since
+ * it was last returned, in the order in which that happened; -1 = there is none. */
+CK_EXPORT int ck_loopback_heard(void);
+/* [hot] list of bytes: what each send carried since the last call. */
+CK_EXPORT void *ck_py_loopback_take(int client);
+/* [hot] Forgets a client. CK_STATE while the server has not closed its connection. */
+CK_EXPORT int ck_loopback_forget(int client);
+/* Returns the nanoseconds that have passed since the opening. */
+CK_EXPORT int64_t ck_loopback_now(void);
+/* Returns the nanoseconds until a timer of the core runs out, or -1 for none. */
+CK_EXPORT int64_t ck_loopback_due(void);
+/* Lets time pass. What has run out by then is done by ck_loop_step, once however
+ * long that was: who wants each timer in turn stops at ck_loopback_due. */
+CK_EXPORT int ck_loopback_pass(int64_t nanoseconds);
+/* Sets the clocks back to the beginning. CK_STATE while there are clients. */
+CK_EXPORT int ck_loopback_rewind(void);
+/* Adds a step to the script of a call (enum ck_call): 0 = as always, above = at
+ * most so many bytes (receive and send), below = fails with that errno. A step is
+ * used up by one call. CK_VALUE, CK_NOMEM. */
+CK_EXPORT int ck_loopback_fault(int call, int result);
+/* Lets the n-th allocation from now fail, and with `after` all that follow; 0 = none. */
+CK_EXPORT int ck_loopback_fail_allocation(int64_t nth, int after);
+/* Forgets all scripts, that of allocations too. */
+CK_EXPORT int ck_loopback_clear_faults(void);
+/* Returns a count (enum ck_loopback_counter), or CK_VALUE. */
+CK_EXPORT int64_t ck_loopback_count(int what);
 
 /* ---- Apps ---- */
 
