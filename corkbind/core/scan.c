@@ -23,7 +23,7 @@ enum {
     HE = UN | CK_IN_HEX,                                  /* a to f */
     DI = HE | CK_IN_DIGIT,                                /* 0 to 9 */
     CO = SU | CK_IN_HOST,                                 /* : */
-    BR = VA | CK_IN_HOST,                                 /* [ ] */
+    BR = QU | CK_IN_HOST,                                 /* [ ] */
 };
 
 const uint8_t ck_byte_classes[256] = {

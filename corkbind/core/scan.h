@@ -9,7 +9,7 @@
 enum {
     CK_IN_TOKEN = 1,  /* tchar, RFC 9110 S5.6.2 */
     CK_IN_PATH = 2,   /* pchar or "/", RFC 3986 S3.3; without "%", which needs its two digits checked */
-    CK_IN_QUERY = 4,  /* CK_IN_PATH, "?" and the five bytes that browsers leave raw: " ^ { | } */
+    CK_IN_QUERY = 4,  /* CK_IN_PATH, "?" and the bytes that clients leave raw: " [ ] ^ { | } */
     CK_IN_VALUE = 8,  /* field-vchar, SP, HTAB, RFC 9110 S5.5 */
     CK_IN_HOST = 16,  /* unreserved of RFC 3986 and the punctuation of a literal and a port: : [ ] */
     CK_IN_HEX = 32,   /* HEXDIG in both cases */

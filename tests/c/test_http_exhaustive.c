@@ -203,7 +203,7 @@ static bool reference_target(struct reference *r, struct text target)
     r->path = part(rest, 0, question);
     if (question < rest.length)
         r->query = part(rest, question + 1, rest.length);
-    return path_ok(r->path, "") && path_ok(r->query, "?\"^{|}");
+    return path_ok(r->path, "") && path_ok(r->query, "?\"[]^{|}");
 }
 
 /* A request line without its end. */

@@ -22,7 +22,7 @@ static unsigned expected_classes(int byte)
         classes |= CK_IN_TOKEN;
     if (among(byte, LETTERS DIGITS "-._~" "!$&'()*+,;=" ":@" "/"))
         classes |= CK_IN_PATH | CK_IN_QUERY;
-    if (among(byte, "?\"^{|}"))
+    if (among(byte, "?\"[]^{|}"))
         classes |= CK_IN_QUERY;
     if (byte == '\t' || (byte >= ' ' && byte != 0x7F))
         classes |= CK_IN_VALUE;
