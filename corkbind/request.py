@@ -112,9 +112,13 @@ class HttpRequest:
         return str(self._read("target"))
 
     def get_host(self) -> str | None:
-        """Return the host that the client asked for, with its port."""
+        """Return the host that the client asked for, in lower case, with its port.
+
+        Source: RFC 9110 S4.2.3, by which hosts are the same in any case. As
+        received it is in `get_header("host")`, or in the target.
+        """
         host: str | None = self._read("host")
-        return host
+        return host if host is None else host.lower()
 
     def is_ancient(self) -> bool:
         """Tell whether the client speaks HTTP/1.0."""
