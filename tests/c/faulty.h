@@ -315,9 +315,11 @@ static inline void pass_ms(int64_t ms)
 {
     int64_t until = world.now_ns + ms * 1000000;
     for (int i = next_timer(until); i >= 0; i = next_timer(until)) {
-        world.now_ns = fault.due_ns[i];
-        fault.due_ns[i] = fault.repeat_ns[i] ? world.now_ns + fault.repeat_ns[i] : NEVER;
-        world.fds[i].count++;
+        int64_t due = fault.due_ns[i], repeat = fault.repeat_ns[i];
+        world.now_ns = due > world.now_ns ? due : world.now_ns;
+        int64_t missed = repeat ? (world.now_ns - due) / repeat : 0; /* told in one event, as the kernel does */
+        fault.due_ns[i] = repeat ? due + (missed + 1) * repeat : NEVER;
+        world.fds[i].count += 1 + (uint64_t) missed;
         go();
     }
     world.now_ns = until;
