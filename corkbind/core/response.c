@@ -45,7 +45,8 @@ static int fits_head(const ck_exchange *exchange, size_t length)
         return CK_LENGTH; /* RFC 9110 S15.3.6 */
     }
     bool told = exchange->has_length && !bodiless(exchange);
-    return told && exchange->declared != exchange->written + length ? CK_LENGTH : CK_OK;
+    bool fits = exchange->written <= exchange->declared && length == exchange->declared - exchange->written;
+    return told && !fits ? CK_LENGTH : CK_OK;
 }
 
 int ck_response_end(ck_exchange *exchange, const char *data, size_t length, int flags)

@@ -113,10 +113,14 @@ int ck_set_write_offset(uint32_t handle, uint64_t offset)
 {
     int error;
     ck_exchange *exchange = ck_exchange_writable(handle, &error);
-    if (exchange) {
-        exchange->written = offset;
+    if (!exchange) {
+        return error;
     }
-    return error;
+    if (exchange->phase == CK_RESPONSE_BODY && offset != exchange->written) {
+        return CK_STARTED; /* the head has said how many bytes follow */
+    }
+    exchange->written = offset;
+    return CK_OK;
 }
 
 int ck_want_writable(uint32_t handle)

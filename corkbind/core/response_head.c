@@ -139,6 +139,12 @@ int ck_head_status_line(ck_exchange *exchange, const char *text, size_t length)
     return give_line(exchange, line, (size_t) (at - line), status);
 }
 
+/* The bytes that the message will carry: a body that begins at an offset is the rest of it. */
+static uint64_t length_left(const ck_exchange *exchange)
+{
+    return exchange->declared > exchange->written ? exchange->declared - exchange->written : 0;
+}
+
 /* The end of the head: what the server owns. */
 int ck_head_finish(ck_exchange *exchange, enum ck_response_framing framing, uint64_t length)
 {
@@ -157,7 +163,7 @@ int ck_head_finish(ck_exchange *exchange, enum ck_response_framing framing, uint
         /* RFC 9110 S8.6: no Content-Length in a 204; in a 304 it would be that of a 200 */
     } else if (framing == CK_BODY_BY_LENGTH) {
         at = PUT(at, "Content-Length: ");
-        at = put_number(at, exchange->has_length ? exchange->declared : length);
+        at = put_number(at, exchange->has_length ? length_left(exchange) : length);
         at = PUT(at, "\r\n");
     } else if (framing == CK_BODY_BY_CHUNKS) {
         at = PUT(at, "Transfer-Encoding: chunked\r\n");

@@ -230,14 +230,48 @@ static void test_offset_beyond_the_end(void)
     peer *client = get();
     CHECK(ck_set_write_offset(kept, 100) == CK_OK);
     CHECK(ck_try_end(kept, "abcdefghij", 10, 10, 0) == CK_LENGTH);
-    CHECK(ck_set_write_offset(kept, 0) == CK_OK);
-    CHECK(field(kept, "Content-Length", "10") == CK_OK && write_text(kept, "abc") == CK_OK);
-    CHECK(ck_set_write_offset(kept, 11) == CK_OK);
+    CHECK(end_text(kept, "hello") == CK_OK); /* no length was told: nothing to be beyond */
+    sent();
+    CHECK_HEARD(client, ok("hello"));
+    client = get();
+    CHECK(field(kept, "Content-Length", "10") == CK_OK && ck_set_write_offset(kept, 11) == CK_OK);
     CHECK(write_text(kept, "d") == CK_LENGTH && end_text(kept, "d") == CK_LENGTH);
     CHECK(ck_try_end(kept, "d", 1, 10, 0) == CK_LENGTH);
-    CHECK(ck_set_write_offset(kept, 3) == CK_OK);
+    CHECK(ck_set_write_offset(kept, UINT64_MAX) == CK_OK && end_text(kept, "01234567890") == CK_LENGTH);
+    CHECK(ck_set_write_offset(kept, 0) == CK_OK && write_text(kept, "abc") == CK_OK);
     CHECK(ck_try_end(kept, "defghijxxx", 10, 11, 0) == CK_LENGTH);
     CHECK(ck_try_end(kept, "defghijxxx", 10, 10, 0) == 3);
+    sent();
+    CHECK_HEARD(client, ok("abcdefghij"));
+    close_server();
+}
+
+/* A body that begins at an offset is the rest of it, and the message says so. */
+static void test_offset_at_the_start(void)
+{
+    open_one();
+    peer *client = get();
+    CHECK(ck_set_write_offset(kept, 4) == CK_OK && ck_try_end(kept, "efghij", 6, 10, 0) == 3);
+    sent();
+    CHECK_HEARD(client, ok("efghij"));
+    client = get();
+    CHECK(field(kept, "Content-Length", "10") == CK_OK && ck_set_write_offset(kept, 4) == CK_OK);
+    CHECK(end_text(kept, "abcdefghij") == CK_LENGTH && end_text(kept, "efghij") == CK_OK);
+    sent();
+    CHECK_HEARD(client, ok("efghij"));
+    close_server();
+}
+
+/* Once the head is written, an offset that moves would make the message longer or
+ * shorter than the head says, and the next response a part of it. */
+static void test_offset_stays_in_a_body(void)
+{
+    open_one();
+    peer *client = get();
+    CHECK(field(kept, "Content-Length", "10") == CK_OK && write_text(kept, "abc") == CK_OK);
+    CHECK(ck_set_write_offset(kept, 0) == CK_STARTED && ck_set_write_offset(kept, 10) == CK_STARTED);
+    CHECK(ck_write_offset(kept) == 3 && ck_set_write_offset(kept, 3) == CK_OK);
+    CHECK(end_text(kept, "defghij") == CK_OK);
     sent();
     CHECK_HEARD(client, ok("abcdefghij"));
     close_server();
@@ -775,6 +809,8 @@ int main(void)
     test_declared_length();
     test_too_little();
     test_offset_beyond_the_end();
+    test_offset_at_the_start();
+    test_offset_stays_in_a_body();
     test_head();
     test_bodiless_statuses();
     test_205();
