@@ -616,7 +616,9 @@ static void test_eagain_and_enobufs_wait(void)
         CHECK(stats().sends == 0); /* nothing was sent by a call that sent nothing */
         client->send_error = 0;
         settle();
-        CHECK_HEARD(client, ok("x"));
+        if (errors[i] == EAGAIN) { /* for want of memory it waits on a timer: test_faults.c, FT-04 */
+            CHECK_HEARD(client, ok("x"));
+        }
         close_server();
     }
 }
