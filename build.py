@@ -47,7 +47,7 @@ SHARED = ["-fPIC", "-fvisibility=hidden", "-ffunction-sections"]
 RELEASE = ["-O3", *SHARED]
 # Each is used where the compiler takes it. Link-time optimisation inlines the socket layer into the core.
 OPTIONAL = ["-fno-plt", "-fno-semantic-interposition", "-flto=auto", "-Wl,--gc-sections", "-Wl,-z,relro,-z,now"]
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1", "-DCK_POISON"]
 SANITIZER_OPTIONS = {"UBSAN_OPTIONS": "print_stacktrace=1", "ASAN_OPTIONS": "detect_stack_use_after_return=1"}
 # C tests whose subject scans bytes run again where char is unsigned, and without vector instructions.
 SCANNING = ("scan", "http_parser", "exhaustive", "router")

@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "loop.h"
+#include "poison.h"
 
 enum { POOL_MAX = 64, BACKLOG_FIRST = 16384 };
 
@@ -66,6 +67,7 @@ static void give_back(ck_stream *stream)
     }
     held_remove(corks, stream);
     stream->cork = NULL;
+    ck_poison(buffer, sizeof(*buffer));
     if (corks->pooled < POOL_MAX) {
         buffer->next = corks->pool;
         corks->pool = buffer;

@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#include "poison.h"
+
 enum { SPARES_MAX = 256 };
 
 ck_exchange *ck_exchange_new(ck_connection *connection)
@@ -69,6 +71,7 @@ void ck_exchange_free(ck_exchange *exchange)
     }
     ck_free(loop, exchange->body);
     ck_free(loop, exchange->trailers);
+    ck_poison(exchange, sizeof(*exchange));
     if (loop->spare_count < SPARES_MAX) {
         exchange->next = loop->spare_exchanges;
         loop->spare_exchanges = exchange;

@@ -8,6 +8,7 @@
 
 #include "http.h"
 #include "libusockets_ext.h"
+#include "poison.h"
 
 enum {
     LINGER_SECONDS = 8, /* timeouts come up to 4 s early */
@@ -248,6 +249,7 @@ static struct us_socket_t *on_open(struct us_socket_t *s, int is_client, char *i
 static struct us_socket_t *on_data(struct us_socket_t *s, char *data, int length)
 {
     ck_connection_go_through(connection_of(s), data, (size_t) length);
+    ck_poison(data, (size_t) length);
     return s;
 }
 

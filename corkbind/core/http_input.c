@@ -15,6 +15,7 @@
 
 #include "http.h"
 #include "libusockets_ext.h"
+#include "poison.h"
 #include "python.h"
 
 enum {
@@ -146,6 +147,7 @@ static void keep_rest(ck_connection *connection, const ck_cursor *cursor, bool f
         ck_connection_drop_input(connection);
     } else if (from_input) {
         memmove(connection->input->data, cursor->data, cursor->length);
+        ck_poison(connection->input->data + cursor->length, connection->input->length - cursor->length);
         connection->input->length = cursor->length;
     } else if (!input_append(connection, cursor->data, cursor->length)) {
         ck_connection_close(connection, CK_ABORT_SERVER);
