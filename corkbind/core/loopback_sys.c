@@ -6,6 +6,7 @@
 #include "loopback.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 enum { NONE = -1, PORT = 80 };
 
@@ -407,6 +409,26 @@ static ssize_t s_send(struct us_sys_t *sys, int fd, const void *buffer, size_t l
     return s_sendv(sys, fd, &vector, 1, flags);
 }
 
+/* Files are real ones. A part of one counts as a send. */
+static ssize_t s_sendfile(struct us_sys_t *sys, int fd, int file, int64_t offset, size_t length)
+{
+    char part[65536];
+    ssize_t there = pread(file, part, length < sizeof(part) ? length : sizeof(part), (off_t) offset);
+    return there <= 0 ? there : s_send(sys, fd, part, (size_t) there, 0);
+}
+
+static int s_file_dup(struct us_sys_t *sys, int file)
+{
+    (void) sys;
+    return fcntl(file, F_DUPFD_CLOEXEC, 0);
+}
+
+static int s_file_close(struct us_sys_t *sys, int file)
+{
+    (void) sys;
+    return close(file);
+}
+
 static int s_shutdown(struct us_sys_t *sys, int fd, int how)
 {
     ck_loopback *world = world_of(sys);
@@ -654,7 +676,8 @@ void ck_loopback_sys_init(ck_loopback *world)
     world->sys = (struct us_sys_t) {
         .socket = s_socket, .bind = s_bind, .listen = s_listen, .accept4 = s_accept4, .setsockopt = s_setsockopt,
         .getsockopt = s_getsockopt, .getsockname = s_getsockname, .getpeername = s_getpeername, .recv = s_recv,
-        .send = s_send, .sendv = s_sendv, .shutdown = s_shutdown, .close = s_close, .unlink = s_unlink,
+        .send = s_send, .sendv = s_sendv, .sendfile = s_sendfile, .file_dup = s_file_dup,
+        .file_close = s_file_close, .shutdown = s_shutdown, .close = s_close, .unlink = s_unlink,
         .epoll_create1 = s_epoll_create1, .epoll_ctl = s_epoll_ctl, .epoll_wait = s_epoll_wait,
         .eventfd = s_eventfd, .timerfd_create = s_timerfd_create, .timerfd_settime = s_timerfd_settime,
         .read = s_read, .write = s_write, .open_spare = s_open_spare, .monotonic_ns = s_monotonic_ns,

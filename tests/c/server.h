@@ -11,12 +11,14 @@
 #include "libusockets_ext.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 enum {
     FD_FIRST = 100,
@@ -78,6 +80,7 @@ static struct {
     int64_t now_ns;
     long memory;            /* blocks held */
     long descriptors;
+    long files;             /* copies of descriptors of real files */
     long allocations;       /* so far */
     long fail_at;           /* the allocation that fails; 0 = none */
     bool fail_on;           /* and all after it */
@@ -241,6 +244,29 @@ static inline ssize_t s_send(struct us_sys_t *sys, int fd, const void *buffer, s
 {
     struct iovec vector = {.iov_base = (void *) (uintptr_t) buffer, .iov_len = length};
     return s_sendv(sys, fd, &vector, 1, flags);
+}
+
+/* Like a send of what the file has there; the file is a real one. */
+static inline ssize_t s_sendfile(struct us_sys_t *sys, int fd, int file, int64_t offset, size_t length)
+{
+    char part[8192];
+    ssize_t there = pread(file, part, length < sizeof(part) ? length : sizeof(part), offset);
+    return there <= 0 ? there : s_send(sys, fd, part, (size_t) there, 0);
+}
+
+static inline int s_file_dup(struct us_sys_t *sys, int file)
+{
+    (void) sys;
+    int copy = fcntl(file, F_DUPFD_CLOEXEC, 0);
+    world.files += copy >= 0;
+    return copy;
+}
+
+static inline int s_file_close(struct us_sys_t *sys, int file)
+{
+    (void) sys;
+    world.files--;
+    return close(file);
 }
 
 static inline int s_shutdown(struct us_sys_t *sys, int fd, int how)
@@ -411,7 +437,7 @@ static inline void s_release(struct us_sys_t *sys, void *memory)
 static const struct us_sys_t world_sys = {
     .socket = s_socket, .bind = s_bind, .listen = s_listen, .accept4 = s_accept4, .setsockopt = s_setsockopt,
     .getsockopt = s_getsockopt, .getsockname = s_getname, .getpeername = s_getname, .recv = s_recv, .send = s_send,
-    .sendv = s_sendv, .shutdown = s_shutdown, .close = s_close, .unlink = s_unlink, .epoll_create1 = s_epoll_create1,
+    .sendv = s_sendv, .sendfile = s_sendfile, .file_dup = s_file_dup, .file_close = s_file_close, .shutdown = s_shutdown, .close = s_close, .unlink = s_unlink, .epoll_create1 = s_epoll_create1,
     .epoll_ctl = s_epoll_ctl, .epoll_wait = s_epoll_wait, .eventfd = s_eventfd, .timerfd_create = s_timerfd_create,
     .timerfd_settime = s_timerfd_settime, .read = s_read, .write = s_write, .open_spare = s_open_spare,
     .monotonic_ns = s_monotonic_ns, .wall_seconds = s_wall_seconds, .alloc = s_alloc, .resize = s_resize,
@@ -628,6 +654,7 @@ static inline void close_server(void)
     CHECK(ck_loop_close() == 0);
     CHECK(world.memory == 0);
     CHECK(world.descriptors == 0);
+    CHECK(world.files == 0);
     CHECK(world.objects == 0);
     for (int i = 0; i < world.peer_count; i++) {
         CHECK(world.peers[i]->closed || !world.peers[i]->fd);
@@ -640,6 +667,7 @@ static inline void close_world(void)
 {
     CHECK(world.memory == 0);
     CHECK(world.descriptors == 0);
+    CHECK(world.files == 0);
     CHECK(world.objects == 0);
     free_peers();
 }

@@ -171,6 +171,13 @@ ssize_t bsd_send2(struct us_sys_t *sys, int fd, const char *header, size_t heade
     return n;
 }
 
+ssize_t bsd_sendfile(struct us_sys_t *sys, int fd, int file, int64_t offset, size_t length) {
+    ssize_t n;
+    do n = sys->sendfile(sys, fd, file, offset, length);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
 void bsd_flush(struct us_sys_t *sys, int fd) {
     /* Uncorking pushes what MSG_MORE held back, also when it was never corked. */
     set_option(sys, fd, IPPROTO_TCP, TCP_CORK, 0);

@@ -178,6 +178,7 @@ ssize_t bsd_recv(struct us_sys_t *sys, int fd, void *buffer, size_t length);
 int bsd_has_data(struct us_sys_t *sys, int fd);
 ssize_t bsd_send(struct us_sys_t *sys, int fd, const char *data, size_t length, int msg_more);
 ssize_t bsd_send2(struct us_sys_t *sys, int fd, const char *header, size_t header_length, const char *payload, size_t payload_length);
+ssize_t bsd_sendfile(struct us_sys_t *sys, int fd, int file, int64_t offset, size_t length);
 void bsd_flush(struct us_sys_t *sys, int fd);
 void bsd_shutdown_write(struct us_sys_t *sys, int fd);
 void bsd_shutdown_read(struct us_sys_t *sys, int fd);

@@ -34,6 +34,11 @@ struct us_sys_t {
     ssize_t (*send)(struct us_sys_t *sys, int fd, const void *buffer, size_t length, int flags);
     /* Like sendmsg(2) with nothing but a vector: MSG_NOSIGNAL applies. */
     ssize_t (*sendv)(struct us_sys_t *sys, int fd, const struct iovec *vector, int count, int flags);
+    /* Like sendfile(2) from `offset` of a regular file; a socket that is gone gives
+     * EPIPE and no signal. Files are the process's own, whatever sockets are. */
+    ssize_t (*sendfile)(struct us_sys_t *sys, int fd, int file, int64_t offset, size_t length);
+    int (*file_dup)(struct us_sys_t *sys, int file); /* closed on exec */
+    int (*file_close)(struct us_sys_t *sys, int file);
     int (*shutdown)(struct us_sys_t *sys, int fd, int how);
     int (*close)(struct us_sys_t *sys, int fd);
     int (*unlink)(struct us_sys_t *sys, const char *path);
@@ -88,6 +93,13 @@ LIBUS_EXPORT void us_poll_on_ready(struct us_poll_t *p, void (*cb)(struct us_pol
 /* Stops (0) or resumes (1) reading; data waits in the kernel meanwhile. A paused
  * socket still reports errors and hang-ups. No effect on a closed socket. */
 LIBUS_EXPORT void us_socket_read_enabled(struct us_socket_t *s, int enabled);
+
+/* Sends from a regular file without copying, as far as the kernel takes it now; what
+ * it did not is polled for as after us_socket_write. One call moves 2 MiB at most, so
+ * that other sockets get their turn.
+ * Returns the bytes taken, or -1 with errno when the file cannot be read: ENODATA
+ * when it ends before `length`. The socket itself is as it was then. */
+LIBUS_EXPORT int us_socket_sendfile(int ssl, struct us_socket_t *s, int file, int64_t offset, int64_t length);
 
 /* Returns the errno of the last failed send or receive on the socket, 0 when
  * none failed: tells EPIPE from a full kernel buffer after a short write. */

@@ -30,6 +30,8 @@
 #include <errno.h>
 #include <string.h>
 
+enum { SENDFILE_MOST = 2 * 1024 * 1024 };
+
 static int is_dead(const struct us_socket_t *s) {
     return (s->p.flags & POLL_DEAD) != 0;
 }
@@ -232,6 +234,22 @@ int us_socket_write2(int ssl, struct us_socket_t *s, const char *header, int hea
     if (header_length + payload_length == 0 || !can_send(s)) return 0;
     return sent(s, header_length + payload_length,
         bsd_send2(s->context->loop->sys, s->p.fd, header, (size_t) header_length, payload, (size_t) payload_length));
+}
+
+/* Whether a failed sendfile says nothing about the socket. */
+static int file_failed(int error) {
+    return error == EIO || error == EINVAL || error == EBADF || error == EOVERFLOW || error == ESPIPE || error == ENOSYS
+        || error == EOPNOTSUPP || error == EACCES || error == ESTALE;
+}
+
+int us_socket_sendfile(int ssl, struct us_socket_t *s, int file, int64_t offset, int64_t length) {
+    (void) ssl;
+    if (length <= 0 || !can_send(s)) return 0;
+    size_t now = length < SENDFILE_MOST ? (size_t) length : SENDFILE_MOST;
+    ssize_t result = bsd_sendfile(s->context->loop->sys, s->p.fd, file, offset, now);
+    if (result == 0) errno = ENODATA;
+    if (result == 0 || (result < 0 && file_failed(errno))) return -1;
+    return sent(s, (ssize_t) length, result);
 }
 
 void us_socket_flush(int ssl, struct us_socket_t *s) {

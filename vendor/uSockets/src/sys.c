@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
@@ -66,6 +68,40 @@ static ssize_t sys_sendv(struct us_sys_t *sys, int fd, const struct iovec *vecto
     (void) sys;
     struct msghdr message = {.msg_iov = (struct iovec *) vector, .msg_iovlen = (size_t) count};
     return sendmsg(fd, &message, flags | MSG_NOSIGNAL);
+}
+
+static ssize_t send_from(int fd, int file, int64_t offset, size_t length) {
+    off_t from = (off_t) offset;
+    return sendfile(fd, file, &from, length);
+}
+
+/* sendfile(2) has no flag against SIGPIPE. Where the program has not ignored the
+ * signal it is held back for the call, and what the call raised is taken away. */
+static ssize_t sys_sendfile(struct us_sys_t *sys, int fd, int file, int64_t offset, size_t length) {
+    (void) sys;
+    struct sigaction now;
+    if (sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_IGN) return send_from(fd, file, offset, length);
+    sigset_t pipe_signal, before, pending;
+    sigemptyset(&pipe_signal);
+    sigaddset(&pipe_signal, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
+    sigpending(&pending);
+    ssize_t sent = send_from(fd, file, offset, length);
+    int error = errno;
+    if (sent < 0 && error == EPIPE && !sigismember(&pending, SIGPIPE)) sigtimedwait(&pipe_signal, NULL, &(struct timespec) {0});
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+    return sent;
+}
+
+static int sys_file_dup(struct us_sys_t *sys, int file) {
+    (void) sys;
+    return fcntl(file, F_DUPFD_CLOEXEC, 0);
+}
+
+static int sys_file_close(struct us_sys_t *sys, int file) {
+    (void) sys;
+    return close(file);
 }
 
 static int sys_shutdown(struct us_sys_t *sys, int fd, int how) {
@@ -178,6 +214,9 @@ struct us_sys_t *us_sys_default(void) {
         .recv = sys_recv,
         .send = sys_send,
         .sendv = sys_sendv,
+        .sendfile = sys_sendfile,
+        .file_dup = sys_file_dup,
+        .file_close = sys_file_close,
         .shutdown = sys_shutdown,
         .close = sys_close,
         .unlink = sys_unlink,

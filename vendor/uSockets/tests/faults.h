@@ -12,7 +12,7 @@
 
 enum call {
     CALL_NONE, CALL_SOCKET, CALL_BIND, CALL_LISTEN, CALL_ACCEPT, CALL_SETSOCKOPT, CALL_GETSOCKOPT, CALL_GETSOCKNAME, CALL_GETPEERNAME,
-    CALL_RECV, CALL_SEND, CALL_SENDV, CALL_SHUTDOWN, CALL_UNLINK, CALL_EPOLL_CREATE, CALL_EPOLL_CTL, CALL_EPOLL_WAIT, CALL_EVENTFD,
+    CALL_RECV, CALL_SEND, CALL_SENDV, CALL_SENDFILE, CALL_SHUTDOWN, CALL_UNLINK, CALL_EPOLL_CREATE, CALL_EPOLL_CTL, CALL_EPOLL_WAIT, CALL_EVENTFD,
     CALL_TIMERFD_CREATE, CALL_TIMERFD_SETTIME, CALL_READ, CALL_WRITE, CALL_OPEN_SPARE, CALL_ALLOC, CALL_COUNT
 };
 
@@ -101,6 +101,12 @@ static inline ssize_t f_sendv(struct us_sys_t *sys, int fd, const struct iovec *
     if (failing(CALL_SENDV)) return -1;
     if (faults.send_limit) return REAL->send(REAL, fd, vector[0].iov_base, vector[0].iov_len < faults.send_limit ? vector[0].iov_len : faults.send_limit, flags);
     return REAL->sendv(REAL, fd, vector, count, flags);
+}
+
+static inline ssize_t f_sendfile(struct us_sys_t *sys, int fd, int file, int64_t offset, size_t length) {
+    (void) sys;
+    if (failing(CALL_SENDFILE)) return -1;
+    return REAL->sendfile(REAL, fd, file, offset, faults.send_limit && faults.send_limit < length ? faults.send_limit : length);
 }
 
 static inline int f_shutdown(struct us_sys_t *sys, int fd, int how) {
@@ -201,6 +207,7 @@ static inline struct us_sys_t *faults_reset(void) {
     faults.sys.recv = f_recv;
     faults.sys.send = f_send;
     faults.sys.sendv = f_sendv;
+    faults.sys.sendfile = f_sendfile;
     faults.sys.shutdown = f_shutdown;
     faults.sys.close = f_close;
     faults.sys.unlink = f_unlink;
