@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from corkbind.app import Address, App
 from corkbind.cork import corked_socket
+from corkbind.enums import CompressOptions, OpCode, SendStatus
 from corkbind.errors import (
     BadRequest,
     BodyIncomplete,
@@ -22,11 +23,16 @@ from corkbind.errors import (
     UncorkedWrite,
     WrongThread,
 )
+from corkbind.extension import AppExtension
 from corkbind.fixed import Fixed
 from corkbind.limits import Limits
+from corkbind.loop import Loop, Timer
+from corkbind.middleware import middleware
 from corkbind.options import AppListenOptions, AppOptions
 from corkbind.request import HttpRequest
 from corkbind.response import HttpResponse
+from corkbind.router import MiddlewareRouter, Router
+from corkbind.task_factory import RequestTask, TaskFactory, create_task
 
 # socketify's names
 Request = AppRequest = HttpRequest
@@ -35,6 +41,7 @@ Response = AppResponse = HttpResponse
 __all__ = [
     "Address",
     "App",
+    "AppExtension",
     "AppListenOptions",
     "AppOptions",
     "AppRequest",
@@ -44,6 +51,7 @@ __all__ = [
     "BodyIncomplete",
     "BodyMalformed",
     "BodyTooLarge",
+    "CompressOptions",
     "ConnectionClosed",
     "CorkbindError",
     "Fixed",
@@ -51,12 +59,22 @@ __all__ = [
     "HttpResponse",
     "Limits",
     "LoadError",
+    "Loop",
+    "MiddlewareRouter",
+    "OpCode",
     "Request",
     "RequestExpired",
+    "RequestTask",
     "Response",
     "ResponseFinished",
     "ResponseStarted",
+    "Router",
+    "SendStatus",
+    "TaskFactory",
+    "Timer",
     "UncorkedWrite",
     "WrongThread",
     "corked_socket",
+    "create_task",
+    "middleware",
 ]

@@ -16,22 +16,25 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 from corkbind import serving
 from corkbind._ffi import calls
 from corkbind._ffi.loader import lib
+from corkbind.app_routes import AppRoutes
 from corkbind.bridge import Bridge
 from corkbind.cork_modes import FACES
-from corkbind.dispatch import Dispatcher, ErrorHandler, Handler, handler_name, make_entry
+from corkbind.dispatch import ErrorHandler
 from corkbind.errors import CorkbindError
-from corkbind.exchange import Route, as_coroutine
-from corkbind.fixed import Fixed
+from corkbind.exchange import as_coroutine
 from corkbind.limits import Limits
+from corkbind.loop import Loop
 from corkbind.options import EXCLUSIVE, AppListenOptions, AppOptions
 from corkbind.request import HttpRequest
 from corkbind.response import HttpResponse
-from corkbind.routing import RouteMethod, Routes, tell
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from corkbind.testing.loopback import Loopback
+
 _F = TypeVar("_F", bound=Callable[..., Any])
+_T = TypeVar("_T")
 CorkMode = Literal["auto", "manual", "warn", "strict"]
 Where = int | Mapping[str, Any] | AppListenOptions | None
 
@@ -52,7 +55,7 @@ class Address(NamedTuple):
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
-class App:
+class App(AppRoutes):
     """Serve HTTP.
 
     Args:
@@ -70,17 +73,6 @@ class App:
         CorkbindError: `options` asks for TLS.
         ValueError: `cork` is no mode.
     """
-
-    get = RouteMethod("GET")
-    post = RouteMethod("POST")
-    put = RouteMethod("PUT")
-    patch = RouteMethod("PATCH")
-    delete = RouteMethod("DELETE")
-    options = RouteMethod("OPTIONS")
-    head = RouteMethod("HEAD")
-    connect = RouteMethod("CONNECT")
-    trace = RouteMethod("TRACE")
-    any = RouteMethod("*")
 
     def __init__(
         self,
@@ -100,11 +92,9 @@ class App:
         if cork not in FACES:
             raise ValueError(f"cork must be one of {', '.join(map(repr, FACES))}, not {cork!r}")
         self.limits = limits or Limits()
-        self._face = FACES[cork]
-        self._cancel_on_abort = cancel_on_abort
-        self._dispatcher = Dispatcher()
-        self._routes = Routes()
-        self._native = 0
+        super().__init__(FACES[cork], cancel_on_abort)
+        #: Timers, background work and futures, under socketify's names.
+        self.loop = Loop(self)
         self._listeners: list[int] = []
         self._started = False
         self._over = False
@@ -116,36 +106,7 @@ class App:
         self._stop_asked: Event | None = None
         self._stopping: serving.Stop | None = None
         self._closing: Task[None] | None = None
-
-    # -- Routes --
-
-    def add_route(self, method: str, path: str, handler: Handler | Fixed, max_body: int | None = None) -> Self:
-        """Add a route for a method by its name, "*" for any.
-
-        Raises:
-            TypeError: the handler is neither callable nor Fixed.
-            ValueError: the path is no pattern.
-        """
-        if isinstance(handler, Fixed):
-            definition = self._routes.add(method, path, handler, max_body)
-        elif callable(handler):
-            route = Route(self, str(path), handler_name(handler), self._dispatcher, self._cancel_on_abort)
-            definition = self._routes.add(method, path, make_entry(handler, route, self._face), max_body)
-        else:
-            raise TypeError(f"a handler must be callable or Fixed, not {type(handler).__name__}")
-        if self._native:
-            try:
-                tell(self._native, definition)
-            except (ValueError, OSError):
-                self._routes.drop(definition)
-                raise
-        return self
-
-    def json_serializer(self, module: Any) -> Self:
-        """Use another JSON: an object with `dumps`, giving str or bytes, and `loads`."""
-        self._dispatcher.dumps = module.dumps
-        self._dispatcher.loads = module.loads
-        return self
+        self._feeding: Loopback | None = None
 
     # -- Hooks --
 
@@ -173,7 +134,7 @@ class App:
         self, error: BaseException, response: HttpResponse | None = None, request: HttpRequest | None = None
     ) -> None:
         """Treat an error as if the handler of `response` had raised it."""
-        self._dispatcher.trigger(error, response)
+        self._dispatcher.trigger(error, response, request)
 
     # -- Listening --
 
@@ -363,19 +324,49 @@ class App:
         return self
 
     def run_async(self, work: Coroutine[Any, Any, Any], response: HttpResponse | None = None) -> None:
-        """Run a coroutine beside the handlers, or to answer `response`; failures go to the error handler."""
+        """Run a coroutine beside the handlers, or to answer `response`; failures go to the error handler.
+
+        Beside the handlers it waits for the start of an app that does not run yet.
+
+        Raises:
+            CorkbindError: the app has ended.
+        """
         if response is not None:
             response.run_async(work)
-            return
-        task = self._bridge.loop.create_task(self._guarded(work))
+        elif self._loop is None:
+            try:
+                self.defer(lambda: self.run_async(work))
+            except CorkbindError:
+                work.close()
+                raise
+        else:
+            self._followed(self._loop.create_task(self._guarded(work)))
+
+    def _followed(self, task: Task[_T]) -> Task[_T]:
+        """Hold a task until it is done, and cancel it when the app ends."""
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
     async def _guarded(self, work: Coroutine[Any, Any, Any]) -> None:
         try:
             await work
         except Exception as error:
             self._dispatcher.trigger(error, None)
+
+    def feed(self, data: bytes) -> bytes:
+        """Answer bytes with bytes, in memory: for tests. Needs no port and no loop, also while the app is served.
+
+        A fresh connection sends `data` in one piece, and what it is sent until
+        nothing happens any more is returned. Handlers that wait for time get it at
+        once. Hooks do not run; corkbind.testing.Loopback runs them, and more.
+
+        Raises:
+            OSError: too many loopbacks are open.
+        """
+        from corkbind.testing.feed import feed
+
+        return feed(self, data)
 
     def stats(self) -> dict[str, Any]:
         """Return the app's counters; `flushes` by reason. All are 0 while it is closed.
@@ -414,6 +405,7 @@ class App:
 
     def _shut(self) -> None:
         self._over = True
+        self.loop.dispose()
         if not self._native:
             return
         native, self._native = self._native, 0

@@ -58,13 +58,15 @@ _free_numbers: Final[list[int]] = []
 class Dispatcher:
     """Run an app's handlers: what routes know of the world (exchange.Runtime)."""
 
-    __slots__ = ("bridge", "dumps", "error_handler", "loads")
+    __slots__ = ("bridge", "dumps", "engine", "error_handler", "loads", "request_face")
 
     def __init__(self) -> None:
         self.bridge: Bridge | None = None
         self.error_handler: ErrorHandler | None = None
         self.dumps: Callable[[Any], str | bytes] = compact_json
         self.loads: Callable[[bytes], Any] = json.loads
+        self.engine: Any = None
+        self.request_face: type[HttpRequest] = HttpRequest
 
     def _bridge(self) -> Bridge:
         if self.bridge is None:
@@ -78,6 +80,22 @@ class Dispatcher:
     def report(self, error: BaseException) -> None:
         """Tell the loop's exception handler."""
         self._bridge().report(error)
+
+    def render(self, *arguments: Any, **values: Any) -> str | bytes:
+        """Let the template engine render.
+
+        Raises:
+            RuntimeError: there is none.
+            TypeError: it gave neither str nor bytes.
+        """
+        if self.engine is None:
+            raise RuntimeError("cannot render: the app has no template engine; call app.template(engine) first")
+        page = self.engine.render(*arguments, **values)
+        if isinstance(page, (str, bytes)):
+            return page
+        if isinstance(page, Coroutine):
+            page.close()
+        raise TypeError(f"{type(self.engine).__name__}.render() must return str or bytes, not {type(page).__name__}")
 
     # -- Coroutines --
 
@@ -116,8 +134,13 @@ class Dispatcher:
 
     # -- Failures --
 
-    def failed(self, response: HttpResponse, error: BaseException) -> Coroutine[Any, Any, Any] | None:
+    def failed(
+        self, response: HttpResponse, error: BaseException, request: HttpRequest | None = None
+    ) -> Coroutine[Any, Any, Any] | None:
         """Answer for code that failed.
+
+        Args:
+            request: what the error handler is given; None makes one.
 
         Returns:
             The error handler's coroutine, which the caller has to run.
@@ -127,18 +150,22 @@ class Dispatcher:
             self._bridge().interrupt(error)
         result = _ck_fail(handle)
         extra = response._extra
+        if self.bridge is not None:
+            self.bridge.note(error)
         if result == ck.CK_OK:
             response._state = OPEN
             if extra is not None:
                 extra.cookies = ()
-            return self._answer(response, error)
+            return self._answer(response, error, request)
         if result == ck.CK_STARTED and response._state == OPEN:
             response._state = ABORTED
         if not (response._state == ABORTED and isinstance(error, (CancelledError, CorkbindError))):
             _log_failure(response._route.name, error, "part of its response had left" if result == ck.CK_STARTED else "")
         return None
 
-    def _answer(self, response: HttpResponse, error: BaseException) -> Coroutine[Any, Any, Any] | None:
+    def _answer(
+        self, response: HttpResponse, error: BaseException, request: HttpRequest | None
+    ) -> Coroutine[Any, Any, Any] | None:
         handler, extra = self.error_handler, response._extra
         stopping = isinstance(error, (KeyboardInterrupt, SystemExit))
         if handler is None or stopping or (extra is not None and extra.recovering):
@@ -148,7 +175,7 @@ class Dispatcher:
             return None
         response._exchange().recovering = True
         try:
-            value = handler(error, response, _request_of(response))
+            value = handler(error, response, request or self._request_of(response))
         except BaseException as second:
             return self.failed(response, second)
         if isinstance(value, Awaitable):
@@ -157,13 +184,22 @@ class Dispatcher:
             answer(response, error)
         return None
 
-    def trigger(self, error: BaseException, response: HttpResponse | None) -> None:
+    def _request_of(self, response: HttpResponse) -> HttpRequest:
+        request = self.request_face()
+        request._handle = response._handle
+        request._response = response
+        request._kept = None
+        return request
+
+    def trigger(self, error: BaseException, response: HttpResponse | None, request: HttpRequest | None = None) -> None:
         """Treat an error as if the handler had raised it."""
         if response is not None:
-            recovery = self.failed(response, error)
+            recovery = self.failed(response, error, request)
             if recovery is not None:
                 self.run(response, recovery, "error handler")
             return
+        if self.bridge is not None:
+            self.bridge.note(error)
         if self.error_handler is None:
             _log_failure("background work", error)
             return
@@ -178,6 +214,8 @@ class Dispatcher:
         if failure is None:
             asked = _ck_py_method(handle), _ck_py_path(handle)
             log.error("handler %s returned without answering %s %s%s", route.name, *asked, returned)
+            if self.bridge is not None:
+                self.bridge.note(CorkbindError(f"handler {route.name} returned without answering {' '.join(asked)}{returned}"))
         _ck_cork(handle)
         try:
             if _ck_fail(handle) == ck.CK_OK:
@@ -196,14 +234,6 @@ def answer(response: HttpResponse, error: BaseException) -> None:
 def _send_plain(handle: int, status: int) -> int:
     phrase = HTTPStatus(status).phrase.encode("ascii")
     return _ck_send(handle, status, _PLAIN, len(_PLAIN), phrase, len(phrase), 0)
-
-
-def _request_of(response: HttpResponse) -> HttpRequest:
-    request = HttpRequest()
-    request._handle = response._handle
-    request._response = response
-    request._kept = None
-    return request
 
 
 def _log_failure(name: str, error: BaseException, more: str = "") -> None:
@@ -236,20 +266,24 @@ def _gone(handle: int) -> None:
     _send_plain(handle, 503)
 
 
-def make_entry(handler: Handler, route: Route, face: type[HttpResponse]) -> Callable[[int], None]:
-    """Return the function that the core's callback runs for a route."""
+def make_entry(
+    handler: Handler, route: Route, face: type[HttpResponse], request_face: type[HttpRequest]
+) -> Callable[[int], None]:
+    """Return the function that the core's callback runs for a route; it makes the two faces of these classes."""
     make = _coroutine_entry if is_coroutine_function(handler) else _plain_entry
-    return make(handler, route, face)
+    return make(handler, route, face, request_face)
 
 
-def _plain_entry(handler: Handler, route: Route, face: type[HttpResponse]) -> Callable[[int], None]:
+def _plain_entry(
+    handler: Handler, route: Route, face: type[HttpResponse], request_face: type[HttpRequest]
+) -> Callable[[int], None]:
     def entry(handle: int) -> None:
         response = face()
         response._handle = handle
         response._state = OPEN
         response._extra = None
         response._route = route
-        request = HttpRequest()
+        request = request_face()
         request._handle = handle
         request._response = response
         request._kept = None
@@ -266,7 +300,9 @@ def _plain_entry(handler: Handler, route: Route, face: type[HttpResponse]) -> Ca
     return entry
 
 
-def _coroutine_entry(handler: Handler, route: Route, face: type[HttpResponse]) -> Callable[[int], None]:
+def _coroutine_entry(
+    handler: Handler, route: Route, face: type[HttpResponse], request_face: type[HttpRequest]
+) -> Callable[[int], None]:
     begin = route.runtime.begin
 
     def entry(handle: int) -> None:
@@ -275,7 +311,7 @@ def _coroutine_entry(handler: Handler, route: Route, face: type[HttpResponse]) -
         response._state = OPEN
         response._extra = None
         response._route = route
-        request = HttpRequest()
+        request = request_face()
         request._handle = handle
         request._response = response
         request._kept = None

@@ -72,6 +72,9 @@ class Runtime(Protocol):
     def loads(self, text: bytes) -> Any:
         """Read JSON as the app wishes."""
 
+    def render(self, *arguments: Any, **values: Any) -> str | bytes:
+        """Render with the app's template engine."""
+
 
 class Route:
     """Know where a request was routed: its app, names and options.

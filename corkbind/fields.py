@@ -114,6 +114,15 @@ def compact_json(value: object) -> str:
 
 
 def json_bytes(value: object, dumps: Callable[[Any], str | bytes]) -> bytes:
-    """Serialise with the app's function, which may give text or bytes."""
+    """Serialise with the app's function, which may give text or bytes.
+
+    Raises:
+        TypeError: it gave neither.
+        Exception: whatever it raised.
+    """
     text = dumps(value)
-    return text.encode() if isinstance(text, str) else exact_bytes(text)
+    if isinstance(text, str):
+        return text.encode()
+    if isinstance(text, (bytes, bytearray, memoryview)):
+        return exact_bytes(text)
+    raise TypeError(f"the JSON serializer must give str or bytes, not {type(text).__name__}")

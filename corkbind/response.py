@@ -46,6 +46,7 @@ _ck_close: Callable[[int], int] = lib.ck_close
 _TEXT = b"text/plain; charset=utf-8"
 _BYTES = b"text/plain"
 _JSON = b"application/json"
+_HTML = b"text/html; charset=utf-8"
 
 _ABOUT_NAME = (CK_NAME, CK_FRAMING)
 
@@ -315,6 +316,17 @@ class HttpResponse(ResponseBody, ResponseFlow, ResponseCorking):
         """Send `value` as JSON, strings and None as well."""
         data = json_bytes(value, self._route.runtime.dumps)
         return self.send(data, _JSON, status, headers)
+
+    def render(self, *arguments: Any, **values: Any) -> Self:
+        """Send what the app's template engine renders as HTML, in one send.
+
+        Raises:
+            RuntimeError: the app has no engine; see `App.template`.
+            Exception: whatever the engine raises; nothing has been written then.
+        """
+        if self._state == ABORTED:
+            return self
+        return self.cork_send(self._route.runtime.render(*arguments, **values), _HTML)
 
     def redirect(self, location: str, status_code: int = 302) -> Self:
         """Send the client elsewhere. Characters outside ASCII are percent-encoded.

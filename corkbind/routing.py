@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 from corkbind._ffi.loader import lib
 from corkbind.dispatch import Handler, add_entry, remove_entry
@@ -13,9 +13,10 @@ from corkbind.errors import refusal
 from corkbind.fixed import Fixed
 
 if TYPE_CHECKING:
-    from corkbind.app import App
+    from typing_extensions import Self
 
 _H = TypeVar("_H", bound=Callable[..., Any])
+_R = TypeVar("_R", bound="RouteMethods")
 
 _PATTERNS = {
     errno.EINVAL: 'it must begin with "/", name its parameters, and end with any "*"',
@@ -26,9 +27,9 @@ _PATTERNS = {
 class RouteMethod:
     """Add routes of one method: `app.get(path, handler)` or `@app.get(path)`.
 
-    With a handler the app is returned, so that calls chain; without one a
-    decorator, which returns the handler. `max_body` is the limit of a request's
-    body in bytes, in place of `Limits.body`.
+    With a handler the app (or router) is returned, so that calls chain; without
+    one a decorator, which returns the handler. `max_body` is the limit of a
+    request's body in bytes, in place of `Limits.body`.
     """
 
     __slots__ = ("_name",)
@@ -36,22 +37,41 @@ class RouteMethod:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __get__(self, app: App, owner: type[App]) -> RouteAdder:
-        """Return what adds to this app."""
-        return RouteAdder(app, self._name)
+    def __get__(self, target: _R, owner: type[_R]) -> RouteAdder[_R]:
+        """Return what adds to this app or router."""
+        return RouteAdder(target, self._name)
 
 
-class RouteAdder:
-    """Add routes of one method to one app."""
+class RouteMethods:
+    """Have a method for each method of HTTP, which adds routes."""
 
-    __slots__ = ("_app", "_name")
+    get = RouteMethod("GET")
+    post = RouteMethod("POST")
+    put = RouteMethod("PUT")
+    patch = RouteMethod("PATCH")
+    delete = RouteMethod("DELETE")
+    options = RouteMethod("OPTIONS")
+    head = RouteMethod("HEAD")
+    connect = RouteMethod("CONNECT")
+    trace = RouteMethod("TRACE")
+    any = RouteMethod("*")
 
-    def __init__(self, app: App, name: str) -> None:
-        self._app = app
+    def add_route(self, method: str, path: str, handler: Handler | Fixed, max_body: int | None = None) -> Self:
+        """Add a route for a method by its name, "*" for any."""
+        raise NotImplementedError
+
+
+class RouteAdder(Generic[_R]):
+    """Add routes of one method to one app or router."""
+
+    __slots__ = ("_name", "_target")
+
+    def __init__(self, target: _R, name: str) -> None:
+        self._target = target
         self._name = name
 
     @overload
-    def __call__(self, path: str, handler: Handler | Fixed, *, max_body: int | None = None) -> App: ...
+    def __call__(self, path: str, handler: Handler | Fixed, *, max_body: int | None = None) -> _R: ...
 
     @overload
     def __call__(self, path: str, handler: None = None, *, max_body: int | None = None) -> Callable[[_H], _H]: ...
@@ -63,13 +83,13 @@ class RouteAdder:
             TypeError: the handler is neither callable nor Fixed, or the path no str.
             ValueError: the path is no pattern.
         """
-        app, name = self._app, self._name
+        target, name = self._target, self._name
         if handler is not None:
-            app.add_route(name, path, handler, max_body)
-            return app
+            target.add_route(name, path, handler, max_body)
+            return target
 
         def decorate(function: _H) -> _H:
-            app.add_route(name, path, function, max_body)
+            target.add_route(name, path, function, max_body)
             return function
 
         return decorate
@@ -114,6 +134,11 @@ class Routes:
             definition = Definition(method, path, add_entry(answer), None, limit)
         self._definitions.append(definition)
         return definition
+
+    @property
+    def has_handlers(self) -> bool:
+        """Tell whether a route has a handler in Python."""
+        return any(definition.number >= 0 for definition in self._definitions)
 
     def tell_all(self, app: int) -> None:
         """Tell a new native app of all routes.

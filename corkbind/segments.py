@@ -40,6 +40,22 @@ _ck_get_yield: Callable[[int], int] = lib.ck_get_yield
 Work = Coroutine[Any, Any, Any]
 
 
+class Stopped:
+    """Be the falsy result of a chain that stopped before anything answered; logs say where."""
+
+    __slots__ = ("by", "value")
+
+    def __init__(self, by: str, value: object) -> None:
+        self.by = by
+        self.value = value
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return f"the middleware {self.by} stopped it by returning {self.value!r}"
+
+
 async def drive(response: HttpResponse, work: Work) -> None:
     """Run `work` from inside a cork: the body of a task that has begun at once."""
     try:
@@ -74,6 +90,8 @@ def settle(response: HttpResponse, value: object = None) -> None:
 
 def _hint(value: object) -> str:
     """Say for the log what a handler's value, which is no answer, would need."""
+    if isinstance(value, Stopped):
+        return f": {value}"
     if isinstance(value, (AsyncGenerator, Generator)):
         return ": it is a generator, which nobody runs: call res.write(part) in place of yield, and res.end()"
     call = "end" if isinstance(value, (str, bytes)) else "json" if isinstance(value, (dict, list, tuple, int, float)) else "send"

@@ -59,14 +59,14 @@ def run(app: App, kind: str, grace: float) -> None:
         raise RuntimeError("the app listens nowhere: call app.listen(port) before app.run()")
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("an event loop is running here: `await app.start()` in place of app.run()")
-    loop = new_loop(kind)
+    loop = app.loop.take(kind)
     received: list[int] = []
     try:
         asyncio.set_event_loop(loop)
         _complete(loop, loop.create_task(_main(app, grace, received)))
     finally:
         try:
-            _cancel_all(loop)
+            cancel_all(loop)
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
         finally:
@@ -91,13 +91,30 @@ def _complete(loop: AbstractEventLoop, main: Task[None]) -> None:
 async def _main(app: App, grace: float, received: list[int]) -> None:
     asked = app._stop_asked = Event()
     try:
-        await app.start()
         with _signals(app, asked, received):
+            await _start(app, asked)
             await asked.wait()
             await app.stop(grace)
     finally:
         app._stop_asked = None
         await app.stop(grace)
+
+
+async def _start(app: App, asked: Event) -> None:
+    """Start; where the end is asked for before, on_start functions are cancelled."""
+    starting = asyncio.create_task(_started(app))
+    asking = asyncio.create_task(asked.wait())
+    try:
+        await asyncio.wait((starting, asking), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        asking.cancel()
+        starting.cancel()
+    with suppress(asyncio.CancelledError):
+        await starting
+
+
+async def _started(app: App) -> None:
+    await app.start()
 
 
 @contextmanager
@@ -215,7 +232,8 @@ def _follow(tasks: list[Task[Any]], stop: Stop) -> None:
         task.add_done_callback(stop.ended)
 
 
-def _cancel_all(loop: AbstractEventLoop) -> None:
+def cancel_all(loop: AbstractEventLoop) -> None:
+    """Cancel all tasks of a loop that does not run, and let them end."""
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()

@@ -33,7 +33,21 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "cork",
         "cork_modes",
     ),
-    ("tasks", "segments", "bridge", "dispatch", "routing", "serving", "app"),
+    (
+        "tasks",
+        "segments",
+        "bridge",
+        "dispatch",
+        "routing",
+        "middleware",
+        "router",
+        "extension",
+        "app_routes",
+        "serving",
+        "loop",
+        "task_factory",
+        "app",
+    ),
 )
 LAST = len(LAYERS)  # __init__, cli, adapters
 WITHOUT_ASYNCIO = {f"corkbind.{name}" for layer in LAYERS[:3] for name in layer}

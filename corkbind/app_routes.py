@@ -1,0 +1,110 @@
+"""Hold what an app answers with: routes, routers, extensions, templates and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from corkbind.dispatch import Dispatcher, Handler, handler_name, make_entry
+from corkbind.errors import CorkbindError
+from corkbind.exchange import Route
+from corkbind.extension import AppExtension
+from corkbind.fixed import Fixed
+from corkbind.response import HttpResponse
+from corkbind.router import Router
+from corkbind.routing import RouteMethods, Routes, tell
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Extension = Callable[[AppExtension, AppExtension, AppExtension], object]
+
+
+class AppRoutes(RouteMethods):
+    """Collect routes and what their handlers are given; App is made of this.
+
+    Args:
+        face: the class of responses.
+        cancel_on_abort: cancel a handler's task when its client goes.
+    """
+
+    def __init__(self, face: type[HttpResponse], cancel_on_abort: bool) -> None:
+        self._face = face
+        self._cancel_on_abort = cancel_on_abort
+        self._dispatcher = Dispatcher()
+        self._routes = Routes()
+        self._native = 0
+        self._websocket_extension = AppExtension("WebSocket")
+
+    def add_route(self, method: str, path: str, handler: Handler | Fixed, max_body: int | None = None) -> Self:
+        """Add a route for a method by its name, "*" for any.
+
+        Raises:
+            TypeError: the handler is neither callable nor Fixed.
+            ValueError: the path is no pattern.
+        """
+        if isinstance(handler, Fixed):
+            definition = self._routes.add(method, path, handler, max_body)
+        elif callable(handler):
+            route = Route(self, str(path), handler_name(handler), self._dispatcher, self._cancel_on_abort)
+            entry = make_entry(handler, route, self._face, self._dispatcher.request_face)
+            definition = self._routes.add(method, path, entry, max_body)
+        else:
+            raise TypeError(f"a handler must be callable or Fixed, not {type(handler).__name__}")
+        if self._native:
+            try:
+                tell(self._native, definition)
+            except (ValueError, OSError):
+                self._routes.drop(definition)
+                raise
+        return self
+
+    def router(self, prefix: str = "", *middlewares: Callable[..., Any]) -> Router:
+        """Return a router: its routes begin with `prefix`, and `middlewares` run before each handler.
+
+        Raises:
+            TypeError: the prefix is no str, or a middleware cannot be called.
+        """
+        return Router(self, prefix, *middlewares)
+
+    def register(self, extension: Extension) -> Self:
+        """Let `extension(request, response, websocket)` add methods and properties; see AppExtension.
+
+        Raises:
+            TypeError: it cannot be called.
+            CorkbindError: a route has been added already, whose handler would not see it.
+        """
+        if not callable(extension):
+            raise TypeError(f"an extension must be a function of (request, response, websocket), not {type(extension).__name__}")
+        if self._routes.has_handlers:
+            raise CorkbindError("register() must come before the routes: handlers that are added already would not see it")
+        request = AppExtension("request", self._dispatcher.request_face)
+        response = AppExtension("response", self._face)
+        extension(request, response, self._websocket_extension)
+        self._dispatcher.request_face = request.extended(self._dispatcher.request_face)
+        self._face = response.extended(self._face)
+        return self
+
+    def template(self, engine: Any) -> Self:
+        """Let `res.render` use an engine: an object with `render(*args, **kw)` that gives str or bytes.
+
+        Raises:
+            TypeError: it has no render method.
+        """
+        if not callable(getattr(engine, "render", None)):
+            raise TypeError(f"a template engine needs a method render(); {type(engine).__name__} has none")
+        self._dispatcher.engine = engine
+        return self
+
+    def json_serializer(self, module: Any) -> Self:
+        """Use another JSON: an object with `dumps` and `loads`, or `encode` and `decode`, giving and taking str or bytes.
+
+        Raises:
+            TypeError: it has neither pair.
+        """
+        for write, read in (("dumps", "loads"), ("encode", "decode")):
+            dumps, loads = getattr(module, write, None), getattr(module, read, None)
+            if callable(dumps) and callable(loads):
+                self._dispatcher.dumps, self._dispatcher.loads = dumps, loads
+                return self
+        raise TypeError(f"a JSON serializer needs dumps and loads, or encode and decode; {module!r} has neither pair")

@@ -1,0 +1,50 @@
+"""Offer the names with which socketify programs make tasks; what they make are asyncio's own."""
+
+from __future__ import annotations
+
+import sys
+from asyncio import AbstractEventLoop, Task
+from collections.abc import Coroutine
+from contextvars import Context
+from typing import Any, TypeVar
+
+from corkbind.loop import Loop
+
+_T = TypeVar("_T")
+
+#: The type of every task: asyncio's.
+RequestTask = Task
+
+
+def create_task(
+    loop: Loop | AbstractEventLoop, work: Coroutine[Any, Any, _T], *, name: str | None = None, context: Context | None = None
+) -> Task[_T]:
+    """Run a coroutine as a task of a loop, beginning in its next iteration.
+
+    Args:
+        loop: `app.loop`, or an asyncio loop.
+        context: the context to run in; None copies the current one.
+    """
+    inner = loop.loop if isinstance(loop, Loop) else loop
+    if context is None:
+        return Task(work, loop=inner, name=name)
+    if sys.version_info >= (3, 11):
+        return Task(work, loop=inner, name=name, context=context)
+    return context.run(lambda: Task(work, loop=inner, name=name))  # a copy of it, which is as near as 3.10 comes
+
+
+class TaskFactory:
+    """Make tasks when called with (loop, coroutine), as `loop.set_task_factory` wants it.
+
+    Args:
+        task_factory_max_items: socketify's; taken and without meaning here.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, task_factory_max_items: int = 100_000) -> None:
+        pass
+
+    def __call__(self, loop: Loop | AbstractEventLoop, work: Coroutine[Any, Any, _T], **options: Any) -> Task[_T]:
+        """Run a coroutine as a task; see `create_task`."""
+        return create_task(loop, work, **options)
