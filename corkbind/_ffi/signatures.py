@@ -137,6 +137,7 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_send", c_int, HOT),
     Row("ck_end_without_body", c_int, (c_uint, c_int64, c_int)),
     Row("ck_try_end", c_int, (c_uint, c_char_p, c_size_t, c_uint64, c_int)),
+    Row("ck_send_file", c_int, (c_uint, c_int, c_int64, c_uint64)),
     Row("ck_write_offset", c_int64, (c_uint,)),
     Row("ck_set_write_offset", c_int, (c_uint, c_uint64)),
     Row("ck_write_continue", c_int, (c_uint,)),

@@ -183,14 +183,16 @@ static int at_most(size_t length, int most)
     return length > (size_t) most ? most : (int) length;
 }
 
-/* Sends one or two parts in one system call. Returns the bytes taken. */
-static size_t send_parts(ck_stream *stream, const char *first, size_t first_length, const char *second, size_t second_length)
+/* Sends one or two parts in one system call; `more` of them follow at once. Returns
+ * the bytes taken. */
+static size_t send_parts(ck_stream *stream, const char *first, size_t first_length, const char *second,
+    size_t second_length, bool more)
 {
     int taken;
     if (first_length == 0) {
-        taken = us_socket_write(0, stream->socket, second, at_most(second_length, INT_MAX), 0);
+        taken = us_socket_write(0, stream->socket, second, at_most(second_length, INT_MAX), more);
     } else if (second_length == 0) {
-        taken = us_socket_write(0, stream->socket, first, at_most(first_length, INT_MAX), 0);
+        taken = us_socket_write(0, stream->socket, first, at_most(first_length, INT_MAX), more);
     } else { /* the first is packed bytes: a small part of an int */
         int left = INT_MAX - (int) first_length;
         taken = us_socket_write2(0, stream->socket, first, (int) first_length, second, at_most(second_length, left));
@@ -207,7 +209,7 @@ static size_t send_parts(ck_stream *stream, const char *first, size_t first_leng
 
 /* Sends the packed bytes and then `data`, keeping what the kernel does not take
  * of the former, and of the latter when `keep`. Returns bytes of `data` taken or kept. */
-static int64_t send_packed_and(ck_stream *stream, const char *data, size_t length, bool keep)
+static int64_t send_packed_and(ck_stream *stream, const char *data, size_t length, bool keep, bool more)
 {
     size_t packed = ck_stream_packed(stream);
     const char *packed_data = packed ? stream->cork->data : NULL;
@@ -218,7 +220,7 @@ static int64_t send_packed_and(ck_stream *stream, const char *data, size_t lengt
     if (stream->broken || !stream->socket) {
         return CK_ABORTED;
     }
-    size_t taken = stream->backlog ? 0 : send_parts(stream, packed_data, packed, data, length);
+    size_t taken = ck_stream_waits(stream) ? 0 : send_parts(stream, packed_data, packed, data, length, more);
     if (stream->broken) {
         return CK_ABORTED;
     }
@@ -243,7 +245,7 @@ static int64_t send_packed_and(ck_stream *stream, const char *data, size_t lengt
 static int64_t send_big(ck_stream *stream, const char *data, size_t length, bool keep)
 {
     stream->stats->flushes[CK_FLUSH_VECTORED]++;
-    int64_t taken = send_packed_and(stream, data, length, keep);
+    int64_t taken = send_packed_and(stream, data, length, keep, false);
     if (stream->depth == 0 && !stream->cork) {
         ck_stream_sent_later(stream);
     }
@@ -254,8 +256,18 @@ void ck_stream_flush(ck_stream *stream, enum ck_flush_reason reason)
 {
     if (ck_stream_packed(stream)) {
         stream->stats->flushes[reason]++;
-        (void) send_packed_and(stream, NULL, 0, true);
+        (void) send_packed_and(stream, NULL, 0, true, false);
     }
+}
+
+int ck_stream_flush_ahead(ck_stream *stream)
+{
+    if (!ck_stream_packed(stream)) {
+        return 0;
+    }
+    stream->stats->flushes[CK_FLUSH_VECTORED]++;
+    int64_t result = send_packed_and(stream, NULL, 0, true, true);
+    return result < 0 ? (int) result : 0;
 }
 
 void ck_stream_flush_before(ck_stream *stream, size_t mark)
@@ -279,13 +291,13 @@ void ck_corks_flush_all(struct ck_loop *loop, enum ck_flush_reason reason)
     }
 }
 
-bool ck_stream_drain(ck_stream *stream)
+/* Sends from the backlog, up to where a file on its way stands in it. */
+static bool drain_backlog(ck_stream *stream)
 {
     ck_backlog *backlog = stream->backlog;
-    if (!backlog || stream->broken) {
-        return !backlog;
-    }
-    size_t taken = send_parts(stream, backlog->data + backlog->offset, backlog->length, NULL, 0);
+    ck_outgoing_file *file = stream->file;
+    size_t due = file ? file->before : backlog->length;
+    size_t taken = send_parts(stream, backlog->data + backlog->offset, due, NULL, 0, file != NULL);
     if (stream->broken) {
         return false; /* the backlog is gone already */
     }
@@ -294,7 +306,21 @@ bool ck_stream_drain(ck_stream *stream)
     if (backlog->length == 0) {
         backlog_drop(stream);
     }
-    return !stream->backlog;
+    if (file) {
+        file->before -= taken;
+    }
+    return taken == due;
+}
+
+bool ck_stream_drain(ck_stream *stream)
+{
+    while (ck_stream_waits(stream) && !stream->broken) {
+        bool of_backlog = !stream->file || stream->file->before;
+        if (!(of_backlog ? drain_backlog(stream) : ck_stream_drain_file(stream))) {
+            return false;
+        }
+    }
+    return !ck_stream_waits(stream);
 }
 
 /* ---- Writing ---- */
@@ -368,7 +394,7 @@ int64_t ck_stream_try_write(ck_stream *stream, const char *data, size_t length)
     if (stream->broken || !stream->socket) {
         return CK_ABORTED;
     }
-    if (length <= CK_CORK_CAPACITY - ck_stream_packed(stream) && !stream->backlog) {
+    if (length <= CK_CORK_CAPACITY - ck_stream_packed(stream) && !ck_stream_waits(stream)) {
         int result = ck_stream_write(stream, data, length);
         return result < 0 ? result : (int64_t) length;
     }
@@ -382,7 +408,8 @@ size_t ck_stream_packed(const ck_stream *stream)
 
 size_t ck_stream_buffered(const ck_stream *stream)
 {
-    return ck_stream_packed(stream) + (stream->backlog ? stream->backlog->length : 0);
+    size_t file = stream->file ? (size_t) stream->file->left : 0;
+    return ck_stream_packed(stream) + (stream->backlog ? stream->backlog->length : 0) + file;
 }
 
 void ck_stream_truncate(ck_stream *stream, size_t mark)
@@ -455,6 +482,7 @@ void ck_stream_detach(ck_stream *stream)
     }
     stream->depth = 0;
     backlog_drop(stream);
+    ck_stream_drop_file(stream);
     stream->socket = NULL;
     stream->broken = true;
 }

@@ -30,6 +30,15 @@ typedef struct ck_backlog {
     char data[];
 } ck_backlog;
 
+/* Part of a file that is on its way: behind the first bytes of the backlog, before
+ * the others and what is packed. */
+typedef struct ck_outgoing_file {
+    int file;      /* a copy of the caller's descriptor */
+    int64_t offset;
+    uint64_t left;
+    size_t before; /* bytes of the backlog that go first */
+} ck_outgoing_file;
+
 /* The writing side of a socket; a connection begins as one. */
 typedef struct ck_stream {
     struct us_socket_t *socket; /* NULL once closed */
@@ -37,12 +46,14 @@ typedef struct ck_stream {
     ck_stats *stats;            /* of its app */
     ck_cork_buffer *cork;       /* NULL while nothing is packed */
     ck_backlog *backlog;        /* NULL while the kernel takes everything */
+    ck_outgoing_file *file;     /* NULL while none is on its way */
     struct ck_stream *held_previous;
     struct ck_stream *held_next;
     uint32_t flushes;           /* times that packed bytes have left */
     uint16_t depth;             /* corks open */
     bool full;                  /* the kernel took less than it was given, and has no room since */
     bool broken;                /* a send failed for good: nothing can leave any more */
+    bool unreadable;            /* because a file gave out, which is not the client's doing */
 } ck_stream;
 
 /* What the streams of a loop share. */
@@ -82,14 +93,33 @@ int ck_stream_write(ck_stream *stream, const char *data, size_t length);
 /* Like write, but bytes of `data` that the kernel does not take are not kept.
  * Returns the number taken, or a negative result. */
 int64_t ck_stream_try_write(ck_stream *stream, const char *data, size_t length);
-/* Sends from the backlog. Returns true when nothing is left. */
+/* Sends from the backlog, and a file on its way. Returns true when nothing is left. */
 bool ck_stream_drain(ck_stream *stream);
+/* Whether something waits for the client. */
+static inline bool ck_stream_waits(const ck_stream *stream)
+{
+    return stream->backlog || stream->file;
+}
 
-/* Returns the number of packed bytes / of packed and waiting bytes. */
+/* Returns the number of packed bytes / of packed and waiting bytes, files included. */
 size_t ck_stream_packed(const ck_stream *stream);
 size_t ck_stream_buffered(const ck_stream *stream);
 /* Drops packed bytes from `mark` on. */
 void ck_stream_truncate(ck_stream *stream, size_t mark);
+
+/* ---- Files (send_file.c) ---- */
+
+/* Sends from a regular file, without copying, behind what is packed. What the kernel
+ * does not take goes when the stream is writable, from a descriptor of our own.
+ * Returns 0, CK_ABORTED, CK_NOMEM (also without a free descriptor), CK_STATE while
+ * another part is on its way, or CK_LENGTH when the file is shorter: the stream is broken then. */
+int ck_stream_send_file(ck_stream *stream, int file, int64_t offset, uint64_t length);
+/* Sends what the kernel takes of the file on its way. Returns true when it is through. */
+bool ck_stream_drain_file(ck_stream *stream);
+/* Forgets it. */
+void ck_stream_drop_file(ck_stream *stream);
+/* Sends what is packed, as the beginning of what follows at once. Returns 0 or a ck_result. */
+int ck_stream_flush_ahead(ck_stream *stream);
 
 /* Called by the engine after an outermost uncork or a flush at the end of the
  * iteration; implemented by the connection, which may be waiting for this. May

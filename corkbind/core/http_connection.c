@@ -44,7 +44,7 @@ static unsigned timer_seconds(const ck_limits *limits, enum ck_timer timer)
 
 void ck_connection_timer(ck_connection *connection, enum ck_timer timer)
 {
-    bool unsent = connection->stream.backlog || connection->stream.full;
+    bool unsent = ck_stream_waits(&connection->stream) || connection->stream.full;
     if (unsent && connection->timer == CK_TIMER_SEND && timer != CK_TIMER_SEND) {
         return; /* its turn comes when all has left; what else arrives wins no time */
     }
@@ -89,6 +89,11 @@ void ck_connection_close(ck_connection *connection, enum ck_abort_reason reason)
         connection->reason = (uint8_t) reason;
         us_socket_close(0, connection->stream.socket, 0, NULL);
     }
+}
+
+static void close_broken(ck_connection *connection)
+{
+    ck_connection_close(connection, connection->stream.unreadable ? CK_ABORT_SERVER : CK_ABORT_CLIENT);
 }
 
 /* No more requests; the client learns it when all is sent. */
@@ -180,8 +185,8 @@ void ck_stream_sent(ck_stream *stream)
 {
     ck_connection *connection = (ck_connection *) stream;
     if (stream->broken) {
-        ck_connection_close(connection, CK_ABORT_CLIENT);
-    } else if (stream->backlog || (stream->full && !connection->shutdown_due)) {
+        close_broken(connection);
+    } else if (ck_stream_waits(stream) || (stream->full && !connection->shutdown_due)) {
         if (connection->timer != CK_TIMER_SEND) {
             ck_connection_timer(connection, CK_TIMER_SEND);
         }
@@ -263,7 +268,7 @@ static struct us_socket_t *on_writable(struct us_socket_t *s)
     size_t after = ck_stream_buffered(stream);
     connection->progress += before > after ? before - after : 0;
     if (stream->broken) {
-        ck_connection_close(connection, CK_ABORT_CLIENT);
+        close_broken(connection);
         return s;
     }
     if (!drained) {

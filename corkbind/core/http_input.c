@@ -92,7 +92,7 @@ static void consume(ck_connection *connection, ck_cursor *cursor)
                 ck_stream_flush(&connection->stream, CK_FLUSH_SLOW);
                 since = 0;
             }
-            more = !connection->stream.backlog && take_head(connection, cursor);
+            more = !ck_stream_waits(&connection->stream) && take_head(connection, cursor);
             if (cursor->length && !since) {
                 since = now(connection);
             }
@@ -161,7 +161,7 @@ void ck_connection_update_reading(ck_connection *connection)
     }
     size_t held = connection->input ? connection->input->length : 0;
     size_t limit = SIZE_MAX;
-    if (connection->phase == CK_PHASE_WAIT || (connection->phase == CK_PHASE_HEAD && connection->stream.backlog)) {
+    if (connection->phase == CK_PHASE_WAIT || (connection->phase == CK_PHASE_HEAD && ck_stream_waits(&connection->stream))) {
         limit = connection->app->limits.pipeline;
     } else if (connection->phase == CK_PHASE_BODY) {
         limit = connection->app->limits.window;
@@ -181,7 +181,7 @@ static void after_peer_end(ck_connection *connection)
     }
     switch ((enum ck_connection_phase) connection->phase) {
     case CK_PHASE_HEAD:
-        if (connection->input && connection->stream.backlog) {
+        if (connection->input && ck_stream_waits(&connection->stream)) {
             break; /* requests, perhaps, that wait for the answers before theirs */
         }
         ck_connection_linger(connection); /* an incomplete head gets no answer */

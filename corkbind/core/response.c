@@ -4,7 +4,7 @@
 
 enum { CHUNK_PREFIX_MAX = 18 };
 
-static void finish(ck_exchange *exchange)
+void ck_response_finish(ck_exchange *exchange)
 {
     ck_stream *stream = stream_of(exchange);
     exchange->phase = CK_RESPONSE_FINISHED;
@@ -33,7 +33,7 @@ static int end_begun(ck_exchange *exchange, const char *data, size_t length)
         return result;
     }
     exchange->written += length;
-    finish(exchange);
+    ck_response_finish(exchange);
     return CK_OK;
 }
 
@@ -70,7 +70,7 @@ int ck_response_end(ck_exchange *exchange, const char *data, size_t length, int 
         return result;
     }
     exchange->written = length;
-    finish(exchange);
+    ck_response_finish(exchange);
     return CK_OK;
 }
 
@@ -208,7 +208,7 @@ int ck_response_chunk(ck_exchange *exchange, const char *data, size_t length)
     return result == CK_OK ? ck_stream_write(stream, "\r\n", 2) : result;
 }
 
-static int begin_parts(ck_exchange *exchange)
+int ck_response_begin_parts(ck_exchange *exchange)
 {
     int result = exchange->phase == CK_RESPONSE_IDLE ? ck_head_begin(exchange, 200) : CK_OK;
     if (result != CK_OK || exchange->phase == CK_RESPONSE_BODY) {
@@ -229,11 +229,12 @@ int ck_response_part(ck_exchange *exchange, const char *data, size_t length)
     if (told && (exchange->written > exchange->declared || length > exchange->declared - exchange->written)) {
         return CK_LENGTH;
     }
-    int result = begin_parts(exchange);
+    int result = ck_response_begin_parts(exchange);
     if (result != CK_OK || length == 0) {
         return result;
     }
-    if (ck_stream_buffered(stream) > connection->app->limits.backlog) {
+    size_t in_file = stream->file ? (size_t) stream->file->left : 0;
+    if (ck_stream_buffered(stream) - in_file > connection->app->limits.backlog) {
         stream->broken = true; /* the client does not read: nothing more is kept for it */
         ck_connection_close(connection, CK_ABORT_TIMEOUT);
         return CK_ABORTED;
@@ -243,7 +244,7 @@ int ck_response_part(ck_exchange *exchange, const char *data, size_t length)
                                                          : ck_stream_write(stream, data, length);
     }
     exchange->written += length;
-    return result != CK_OK ? result : stream->backlog != NULL;
+    return result != CK_OK ? result : ck_stream_waits(stream);
 }
 
 static int try_part(ck_exchange *exchange, const char *data, size_t length, uint64_t total)
@@ -293,7 +294,7 @@ int ck_response_try_part(ck_exchange *exchange, const char *data, size_t length,
     }
     int result = exchange->written - before >= length || exchange->written == total;
     if (exchange->written == total) {
-        finish(exchange);
+        ck_response_finish(exchange);
         result |= 2;
     }
     return result;

@@ -72,6 +72,10 @@ int ck_head_finish(ck_exchange *exchange, enum ck_response_framing framing, uint
 
 /* ---- response.c ---- */
 
+/* Ends the head for a body in parts, unless it has begun. Returns 0 or a ck_result. */
+int ck_response_begin_parts(ck_exchange *exchange);
+/* All of the response is written. */
+void ck_response_finish(ck_exchange *exchange);
 /* Adds a part of a body. Returns 1 when bytes wait for the client. */
 int ck_response_part(ck_exchange *exchange, const char *data, size_t length);
 /* Adds what the client takes of a part; see ck_try_end. */

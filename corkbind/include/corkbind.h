@@ -381,6 +381,14 @@ CK_EXPORT int ck_end_without_body(uint32_t handle, int64_t length, int flags);
  * at the write offset; the rest is the caller's to send again.
  * Returns bits: 1 all was taken, 2 the response has ended. */
 CK_EXPORT int ck_try_end(uint32_t handle, const char *data, size_t length, uint64_t total, int flags);
+/* Adds a part of the body from a regular file, which the kernel copies, not the process.
+ * The application has written a Content-Length; the response ends with its last
+ * byte. The descriptor is copied: the caller may close its own. What has left of
+ * the cork then cannot be taken back. A file that turns out shorter closes the connection.
+ * Returns bits as ck_try_end: without 1, some waits for the client (ck_want_writable).
+ * CK_LENGTH: more than declared, nothing was declared, or the file is shorter.
+ * CK_STATE: another part of a file waits. CK_NOMEM: no memory, or no descriptor. */
+CK_EXPORT int ck_send_file(uint32_t handle, int file, int64_t offset, uint64_t length);
 CK_EXPORT int64_t ck_write_offset(uint32_t handle);
 CK_EXPORT int ck_set_write_offset(uint32_t handle, uint64_t offset);
 CK_EXPORT int ck_write_continue(uint32_t handle);

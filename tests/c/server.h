@@ -43,6 +43,7 @@ typedef struct peer {
     size_t out_length;
     size_t sizes[SENDS_MAX]; /* of each send that took something */
     int sends;
+    int more;         /* of them, that said that more follows */
     long room;        /* bytes until EAGAIN, or UNLIMITED */
     size_t most;      /* bytes that one send takes, 0 = all */
     int send_error;
@@ -80,6 +81,7 @@ static struct {
     int64_t now_ns;
     long memory;            /* blocks held */
     long descriptors;
+    int file_dup_error;
     long files;             /* copies of descriptors of real files */
     long allocations;       /* so far */
     long fail_at;           /* the allocation that fails; 0 = none */
@@ -207,7 +209,7 @@ static inline ssize_t s_recv(struct us_sys_t *sys, int fd, void *buffer, size_t 
 
 static inline ssize_t s_sendv(struct us_sys_t *sys, int fd, const struct iovec *vector, int count, int flags)
 {
-    (void) sys, (void) flags;
+    (void) sys;
     peer *client = fd_of(fd)->client;
     if (client->send_error) {
         errno = client->send_error;
@@ -237,6 +239,7 @@ static inline ssize_t s_sendv(struct us_sys_t *sys, int fd, const struct iovec *
         client->sizes[client->sends] = takes;
     }
     client->sends++;
+    client->more += (flags & MSG_MORE) != 0;
     return (ssize_t) takes;
 }
 
@@ -257,6 +260,10 @@ static inline ssize_t s_sendfile(struct us_sys_t *sys, int fd, int file, int64_t
 static inline int s_file_dup(struct us_sys_t *sys, int file)
 {
     (void) sys;
+    if (world.file_dup_error) {
+        errno = world.file_dup_error;
+        return -1;
+    }
     int copy = fcntl(file, F_DUPFD_CLOEXEC, 0);
     world.files += copy >= 0;
     return copy;
