@@ -162,6 +162,9 @@ class Bridge:
         else:
             log.error("an error that nobody handled", exc_info=error)
 
+    def note(self, error: BaseException) -> None:
+        """Take note that code of the application failed; a loopback does."""
+
     def create_future(self) -> Future[Any]:
         """Return a new future of the asyncio loop."""
         return self.loop.create_future()

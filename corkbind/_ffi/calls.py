@@ -76,6 +76,8 @@ def loopback_open() -> int:
     error = c_int(0)
     token = int(lib.ck_loopback_open(byref(CALLBACKS), byref(error)))
     if not token:
-        why = "31 loops are open: close Loopbacks that are not needed" if error.value == errno.EAGAIN else os.strerror(error.value)
+        why = (
+            "31 loops are open: close Loopbacks that are not needed" if error.value == errno.EAGAIN else os.strerror(error.value)
+        )
         raise OSError(error.value, f"cannot open a loopback: {why}")
     return token

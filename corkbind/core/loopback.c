@@ -55,17 +55,16 @@ int ck_loopback_close(uint32_t token)
     }
     ck_loop *loop = ck_loop_current();
     ck_loopback *world = ck_loopback_current();
-    bool inside = !world || loop->stepping;
-    if (!inside) {
+    int result = CK_STATE;
+    if (world && !loop->stepping) {
+        bool own = before == loop;
         ck_loop_destroy(loop);
+        result = (int) (world->memory + world->open_descriptors);
         free_world(world);
+        before = own ? NULL : before;
     }
-    if (before && (before != loop || inside)) {
-        (void) ck_loop_select(before->token);
-    } else if (inside) {
-        (void) ck_loop_select(0);
-    }
-    return inside ? CK_STATE : CK_OK;
+    (void) ck_loop_select(before ? before->token : 0);
+    return result;
 }
 
 int ck_loopback_work(void)

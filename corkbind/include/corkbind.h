@@ -227,7 +227,8 @@ CK_EXPORT int ck_loop_select(uint32_t token);
 /* Opens a loopback. The deferred callback is not called: see ck_loopback_work.
  * Returns its token, or 0 with *error set to an errno (EAGAIN: 31 loops are open). */
 CK_EXPORT uint32_t ck_loopback_open(const ck_callbacks *callbacks, int *error);
-/* Closes everything and frees the loopback. CK_STATE from inside one of its callbacks. */
+/* Closes everything and frees the loopback. Returns the blocks and descriptors that
+ * the core had not given back: 0. CK_STATE from inside one of its callbacks. */
 CK_EXPORT int ck_loopback_close(uint32_t token);
 /* [hot] 1 when ck_loop_step has something to do, else 0. */
 CK_EXPORT int ck_loopback_work(void);
