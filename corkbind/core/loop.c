@@ -361,6 +361,7 @@ void ck_loop_forked(void)
         ck_loop *loop = registry[i];
         if (loop && !loop->in_memory) {
             if (loop->home == &current) {
+                us_loop_abandon(loop->us); /* a callback that forked goes on in the child as well */
                 close(us_loop_fd(loop->us));
             }
             registry[i] = NULL;

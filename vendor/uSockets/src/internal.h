@@ -141,6 +141,9 @@ int us_internal_poll_change(struct us_loop_t *loop, struct us_poll_t *p, int eve
 int us_internal_poll_move(struct us_loop_t *loop, struct us_poll_t *to);
 void us_internal_poll_stop(struct us_loop_t *loop, struct us_poll_t *p);
 
+/* sys_forked.c */
+struct us_sys_t *us_internal_sys_without_descriptors(void);
+
 /* poll.c */
 void us_internal_poll_init(struct us_poll_t *p, int fd, int type, int flags);
 void us_internal_user_poll_ready(struct us_poll_t *p, int error, int events);

@@ -71,6 +71,12 @@ LIBUS_EXPORT struct us_loop_t *us_create_loop_on(struct us_sys_t *sys, void (*wa
 /* Returns the table that the loop was created on. Borrowed. */
 LIBUS_EXPORT struct us_sys_t *us_loop_sys(struct us_loop_t *loop);
 
+/* Lets go of what a forked child shares with its parent: for whatever still runs
+ * on this loop in the child every call on a descriptor fails with EBADF from here
+ * on, but for close. The loop can then only be left to the end of the process.
+ * A loop on a table of the caller's is the caller's to look after: no effect. */
+LIBUS_EXPORT void us_loop_abandon(struct us_loop_t *loop);
+
 /* Returns a descriptor that is readable when a step has something to do, so
  * that another event loop can wait on it. Owned by the loop. */
 LIBUS_EXPORT int us_loop_fd(struct us_loop_t *loop);

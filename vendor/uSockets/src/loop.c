@@ -208,6 +208,10 @@ void us_loop_free(struct us_loop_t *loop) {
     if (!loop->busy && !loop->visiting) destroy(loop);
 }
 
+void us_loop_abandon(struct us_loop_t *loop) {
+    if (loop->sys == us_sys_default()) loop->sys = us_internal_sys_without_descriptors();
+}
+
 void *us_loop_ext(struct us_loop_t *loop) {
     return loop + 1;
 }
