@@ -168,16 +168,10 @@ static int take_chunked(ck_connection *connection, ck_cursor *cursor)
 int ck_body_take(ck_connection *connection, ck_cursor *cursor)
 {
     if (connection->body_framing == CK_FRAMED_CHUNKED) {
-        /* A chunk size is refused when it is announced, not when it has come; and
-         * what is dropped because nobody asked for it has its limit, too. */
+        /* What is dropped because nobody asked for it has its limit, too. */
         const ck_exchange *exchange = connection->exchange;
-        uint64_t limit = exchange ? exchange->body_limit : connection->app->limits.body;
-        int result = take_chunked(connection, cursor);
-        if (result == 0 && connection->exchange == exchange && !ck_body_done(connection)
-            && connection->chunked.payload + connection->chunked.size > limit) {
-            return -413;
-        }
-        return result;
+        connection->chunked.limit = exchange ? exchange->body_limit : connection->app->limits.body;
+        return take_chunked(connection, cursor);
     }
     return take_by_length(connection, cursor);
 }

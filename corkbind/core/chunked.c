@@ -103,6 +103,13 @@ static bool overhead_exceeded(const ck_chunked *chunked)
     return (chunked->overhead - FREE_OVERHEAD - 1) / OVERHEAD_RATIO >= chunked->payload;
 }
 
+/* The size line is complete: what is too much is refused now, not when it has come. */
+static int announced(const ck_chunked *chunked)
+{
+    bool fits = chunked->payload <= chunked->limit && chunked->size <= chunked->limit - chunked->payload;
+    return fits || chunked->size == 0 ? CK_CHUNK_MORE : -413;
+}
+
 /* Takes a byte that is neither payload nor part of a trailer field. */
 static int framing_byte(ck_chunked *chunked, char byte)
 {
@@ -112,7 +119,7 @@ static int framing_byte(ck_chunked *chunked, char byte)
     switch (chunked->state) {
     case SIZE_LF:
         chunked->state = chunked->size > 0 ? DATA : TRAILER;
-        return byte == '\n' ? CK_CHUNK_MORE : -400;
+        return byte == '\n' ? announced(chunked) : -400;
     case DATA_CR:
         chunked->state = DATA_LF;
         return byte == '\r' ? CK_CHUNK_MORE : -400;
@@ -200,6 +207,7 @@ static int trailer_run(ck_chunked *chunked, const char *data, size_t length)
 void ck_chunked_init(ck_chunked *chunked)
 {
     memset(chunked, 0, sizeof *chunked);
+    chunked->limit = UINT64_MAX;
     next_chunk(chunked);
 }
 

@@ -97,6 +97,7 @@ int ck_head_find(const ck_head *head, const char *data, const char *lower_name, 
 typedef struct ck_chunked {
     uint64_t size;              /* payload bytes left in this chunk, or the size so far */
     uint64_t payload;           /* payload bytes of the message so far */
+    uint64_t limit;             /* payload bytes that it may have; the caller may change it between calls */
     uint64_t overhead;          /* framing bytes of the message so far */
     uint16_t line_length;       /* bytes of the size line or trailer line so far */
     uint16_t trailer_bytes;
@@ -119,7 +120,7 @@ void ck_chunked_init(ck_chunked *chunked);
 /* Decodes up to the next event.
  * Advances *data and reduces *length by what it used. For CK_CHUNK_DATA and
  * CK_CHUNK_TRAILER, *span and *span_length name the bytes, which lie in the input.
- * Returns an event above, or minus the status to refuse with (-400, -431). */
+ * Returns an event above, or minus the status to refuse with (-400, -413, -431). */
 int ck_chunked_next(ck_chunked *chunked, const char **data, size_t *length, const char **span, size_t *span_length);
 
 #endif

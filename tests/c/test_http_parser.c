@@ -689,6 +689,36 @@ static void test_bodies(void)
     }
 }
 
+/* The limit is met by a complete size line: in every split by the same byte, and
+ * whatever else is wrong with the line comes first. */
+static void test_body_limit(void)
+{
+    static const struct {
+        const char *input;
+        int result;
+        size_t used;
+    } rows[] = {
+        {"5\r\nhello\r\n3\r\nabc\r\n0\r\n\r\n", CK_CHUNK_END, 23}, {"5\r\nhello\r\n4\r\nXXXX", -413, 13},
+        {"9\r\nhello", -413, 3}, {"FFFFFFFFF\r\n", -413, 11}, {"FFFFFFFFFFFFFFFF\r\n", -400, 0}, {"FFFF;[\r\n", -400, 0},
+        {"8\r\n12345678\r\n0\r\n\r\n", CK_CHUNK_END, 18},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        size_t length = strlen(rows[i].input);
+        for (size_t cut = 0; cut <= length; cut++) {
+            struct body body;
+            memset(&body, 0, sizeof body);
+            ck_chunked chunked;
+            ck_chunked_init(&chunked);
+            chunked.limit = 8;
+            feed_piece(&chunked, &body, rows[i].input, cut);
+            if (body.result == CK_CHUNK_MORE)
+                feed_piece(&chunked, &body, rows[i].input + cut, length - cut);
+            CHECK_FOR(rows[i].input, body.result == rows[i].result);
+            CHECK_FOR(rows[i].input, rows[i].used == 0 || body.used == rows[i].used);
+        }
+    }
+}
+
 /* Nothing after the end is used up. */
 static void test_body_end(void)
 {
@@ -779,6 +809,7 @@ int main(void)
     test_limits_fall_anywhere();
     test_refusal_is_final();
     test_bodies();
+    test_body_limit();
     test_body_end();
     test_body_limits();
     test_overhead();
