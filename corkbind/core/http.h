@@ -231,7 +231,8 @@ int ck_response_chunk(ck_exchange *exchange, const char *data, size_t length);
 bool ck_response_rollback(ck_exchange *exchange);
 /* Checks field lines "Name: value\r\n". Returns 0 or a ck_result. */
 int ck_fields_check(const char *data, size_t length);
-/* Packs an answer to a request that could not be read. Returns 0 or a ck_result. */
-int ck_refusal_write(ck_stream *stream, int status);
+/* Packs an answer to a request that could not be read; a `bare` one is for HEAD and
+ * has no body. Returns 0 or a ck_result. */
+int ck_refusal_write(ck_stream *stream, int status, bool bare);
 
 #endif

@@ -123,7 +123,8 @@ void ck_connection_refuse(ck_connection *connection, int status, enum ck_abort_r
     connection->app->stats.refused++;
     connection->body_framing = CK_FRAMED_NOT;
     connection->keep_alive = false;
-    if (silent || ck_refusal_write(&connection->stream, status) != CK_OK) {
+    bool bare = exchange && exchange->head.method == CK_HEAD; /* RFC 9110 S9.3.2 */
+    if (silent || ck_refusal_write(&connection->stream, status, bare) != CK_OK) {
         ck_connection_close(connection, reason); /* never a second head inside a response */
         return;
     }

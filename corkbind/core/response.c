@@ -130,7 +130,7 @@ void ck_response_fixed(ck_exchange *exchange, const ck_fixed *fixed)
     }
 }
 
-int ck_refusal_write(ck_stream *stream, int status)
+int ck_refusal_write(ck_stream *stream, int status, bool bare)
 {
     char body[64];
     size_t length = phrase_body(body, status);
@@ -143,7 +143,7 @@ int ck_refusal_write(ck_stream *stream, int status)
     at = PUT(at, "Content-Type: text/plain\r\nContent-Length: ");
     at = put_number(at, length);
     at = PUT(at, "\r\nConnection: close\r\n\r\n");
-    at = put(at, body, length);
+    at = put(at, body, bare ? 0 : length);
     ck_stream_commit(stream, (size_t) (at - start));
     return CK_OK;
 }

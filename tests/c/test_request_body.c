@@ -340,6 +340,21 @@ static void begin_and_ask(uint32_t handle)
     CHECK(ck_body_ask(handle, CK_BODY_COLLECT) == 0);
 }
 
+/* RFC 9110 S9.3.2: a refusal says how long its body would be, and stops there. */
+static void test_refusal_of_head(void)
+{
+    open_with(NULL, answer_hello);
+    peer *client = dial();
+    feed(client, "HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n");
+    CHECK_HEARD(client, "HTTP/1.1 413 Content Too Large\r\n" DATE "Content-Type: text/plain\r\nContent-Length: 22\r\n"
+        "Connection: close\r\n\r\n");
+    client = dial();
+    feed(client, "HEAD / HTTP/1.1\r\nbad\r\n\r\n");
+    const char *end = strstr(heard(client), "\r\n\r\n");
+    CHECK(end && end[4] == '\0' && client->shut);
+    close_server();
+}
+
 static void test_refusal_in_place_of_a_packed_response(void)
 {
     open_with(NULL, begin_and_ask);
@@ -702,6 +717,7 @@ int main(void)
     test_limit_chunked();
     test_limit_changed();
     test_malformed();
+    test_refusal_of_head();
     test_refusal_in_place_of_a_packed_response();
     test_not_asked();
     test_not_asked_and_endless();
