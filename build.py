@@ -5,6 +5,7 @@
     python3 build.py test       build, make .venv, run the C tests and pytest
     python3 build.py lint       style, types and C warnings
     python3 build.py bench      compare with other servers (see tests/bench/)
+    python3 build.py fuzz       fuzz the C under sanitizers (see docs/explanation/testing.md)
     python3 build.py clean      remove everything that the above made
 
 It needs Python 3.10 and a C compiler (CC in the environment chooses one), and
@@ -431,6 +432,9 @@ def command_test(options: argparse.Namespace, rest: list[str]) -> None:
     build_library()
     if not options.no_c:
         run_c_tests()
+        command_fuzz(options, ["--replay"])
+        if os.environ.get("CORKBIND_CI"):
+            command_fuzz(options, ["--seconds", "5"])
     if options.sanitize:
         build_library(sanitize=True)
         run_pytest(project_venv(), rest, sanitizer_environment())
@@ -495,6 +499,10 @@ def command_bench(options: argparse.Namespace, rest: list[str]) -> None:
     run([python, ROOT / "tests" / "bench" / "bench.py", *rest])
 
 
+def command_fuzz(options: argparse.Namespace, rest: list[str]) -> None:
+    run([sys.executable, ROOT / "tests" / "fuzz" / "fuzz.py", *rest])
+
+
 def command_clean(options: argparse.Namespace, rest: list[str]) -> None:
     folders = [OUT, ROOT / "dist", *ROOT.glob(".venv*"), *ROOT.glob(".*_cache")]
     for folder in folders:
@@ -507,7 +515,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="command")
 
     def add(name: str, help: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=help, add_help=name != "bench")
+        return commands.add_parser(name, help=help, add_help=name not in ("bench", "fuzz"))
 
     build = add("build", "compile the shared library (what no command means)")
     build.add_argument("--sanitize", action="store_true", help="into build/asan/, with ASan and UBSan")
@@ -519,6 +527,7 @@ def parser() -> argparse.ArgumentParser:
     test.add_argument("--all-pythons", action="store_true", help=f"run pytest on each of {', '.join(PYTHONS)}")
     add("lint", "style, types, C warnings of gcc and clang")
     add("bench", "compare with other servers; `bench --help` tells the rest")
+    add("fuzz", "fuzz the C under sanitizers; `fuzz --help` tells the rest")
     add("clean", "remove everything that was built")
     return top
 
@@ -529,7 +538,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     top = parser()
     options, rest = top.parse_known_args(arguments or ["build"])
-    if rest and options.command not in ("run", "test", "bench"):
+    if rest and options.command not in ("run", "test", "bench", "fuzz"):
         top.error(f"unknown: {' '.join(rest)}")
     try:
         globals()[f"command_{options.command}"](options, rest)
