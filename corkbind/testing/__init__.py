@@ -9,6 +9,32 @@ from __future__ import annotations
 from corkbind.testing.choices import Choices
 from corkbind.testing.connection import Connection
 from corkbind.testing.faults import Faults
-from corkbind.testing.loopback import Loopback, LoopbackViolation
+from corkbind.testing.loopback import Loopback
+from corkbind.testing.oracles import (
+    LoopbackViolation,
+    require_corked_as_uncorked,
+    require_pipelined_as_sequential,
+    require_replay,
+    require_split_invariance,
+)
+from corkbind.testing.reader import Response, ResponseError, read_response, read_responses
+from corkbind.testing.requests import encode_request
+from corkbind.testing.virtual_loop import VirtualLoop
 
-__all__ = ["Choices", "Connection", "Faults", "Loopback", "LoopbackViolation"]
+__all__ = [
+    "Choices",
+    "Connection",
+    "Faults",
+    "Loopback",
+    "LoopbackViolation",
+    "Response",
+    "ResponseError",
+    "VirtualLoop",
+    "encode_request",
+    "read_response",
+    "read_responses",
+    "require_corked_as_uncorked",
+    "require_pipelined_as_sequential",
+    "require_replay",
+    "require_split_invariance",
+]

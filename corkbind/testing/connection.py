@@ -31,7 +31,7 @@ class Connection:
     Lifetime: until the loopback closes or is reset; then it can still be read.
     """
 
-    __slots__ = ("_gone", "_loopback", "_most", "_number", "_state", "_taken", "_window", "id", "sent", "writes")
+    __slots__ = ("_gone", "_loopback", "_most", "_number", "_state", "_taken", "_window", "ended", "id", "sent", "writes")
 
     def __init__(self, loopback: Loopback, number: int, identity: int) -> None:
         self._loopback = loopback
@@ -41,6 +41,8 @@ class Connection:
         self._window: int | None = None
         self._most = (0, 0)
         self._gone = False
+        #: The client has sent its FIN or a reset.
+        self.ended = False
         #: Connections of a loopback are counted from 1.
         self.id = identity
         #: What each send of the server carried: a response that is corked is one.
@@ -71,6 +73,7 @@ class Connection:
         """Send the client's FIN: it has sent all, and still reads."""
         with self._loopback._selected(self):
             _ck_loopback_fin(self._number)
+        self.ended = True
         self._loopback._note(self.id, "fin")
         return self
 
@@ -83,6 +86,7 @@ class Connection:
         number = error_number(error)
         with self._loopback._selected(self):
             _ck_loopback_reset(self._number, number)
+        self.ended = True
         self._loopback._note(self.id, "reset")
         return self
 

@@ -1,0 +1,333 @@
+"""Lend an app to a loop in memory, and run it on virtual time.
+
+The app is lent for the time of each call, so that it may be served elsewhere as
+well, and two loopbacks of one app do not meet. A handle names its loop, so a
+response that a test has kept can be answered between calls too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from corkbind._ffi import callbacks, calls
+from corkbind._ffi.loader import lib
+from corkbind.bridge import Bridge
+from corkbind.errors import ConnectionClosed, CorkbindError, WrongThread
+from corkbind.routing import tell
+from corkbind.tasks import Starter
+from corkbind.testing.oracles import LoopbackViolation
+from corkbind.testing.virtual_loop import SECOND, VirtualClockLoop, VirtualIoLoop, VirtualLoop
+
+if TYPE_CHECKING:
+    from asyncio import Task
+
+    from corkbind.app import App
+    from corkbind.testing.choices import Choices
+    from corkbind.testing.connection import Connection
+
+_ck_loop_select: Callable[[int], int] = lib.ck_loop_select
+_ck_loop_step: Callable[[], int] = lib.ck_loop_step
+_ck_loop_token: Callable[[], int] = lib.ck_loop_token
+_ck_loop_handles: Callable[[], int] = lib.ck_loop_handles
+_ck_loopback_work: Callable[[], int] = lib.ck_loopback_work
+_ck_loopback_heard: Callable[[], int] = lib.ck_loopback_heard
+
+#: Turns of one run after which it is taken to spin.
+TURNS: Final = 100_000
+#: Virtual seconds that a handler is waited for at most.
+PATIENCE: Final = 3600.0
+
+
+class EngineBridge(Bridge):
+    """Join a loopback to its virtual loop."""
+
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine = engine
+        self._loop = engine.loop
+        self._starter = Starter(engine.loop)
+
+    def close(self) -> None:
+        """Do nothing: the loopback ends by itself."""
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Do nothing: the virtual loop is there."""
+
+    def detach(self) -> None:
+        """Do nothing."""
+
+    def check_thread(self, doing: str) -> None:
+        """Do nothing: a loopback has no thread."""
+
+    def soon(self) -> None:
+        """Do nothing: the loopback asks the core whether there is work."""
+
+    def start(self, work: Any, name: str) -> bool:
+        """Run the first segment of `work` now, as a task."""
+        self._engine.loop.busy = True
+        return super().start(work, name)
+
+    def start_later(self, work: Any, name: str) -> None:
+        """Run `work` as a task from the next iteration on."""
+        self._engine.loop.busy = True
+        super().start_later(work, name)
+
+    def report(self, error: BaseException) -> None:
+        """Keep an error that nobody handled."""
+        self._engine._failed(error)
+
+    def note(self, error: BaseException) -> None:
+        """Keep an error of a handler."""
+        self._engine._failed(error)
+
+
+class Engine:
+    """Hold an app's place in memory: its core loop, its virtual asyncio loop, what it did.
+
+    Raises:
+        OSError: 31 loops of this process are open.
+    """
+
+    def __init__(self, app: App, choices: Choices, chosen: bool, allow_io: bool) -> None:
+        self._token = 0
+        self._depth = 0
+        self.app = app
+        self.choices = choices
+        self.loop: VirtualClockLoop = (VirtualIoLoop if allow_io else VirtualLoop)(choices.below if chosen else None)
+        #: Exceptions that handlers raised, in order. Those that say a status below 500 are none.
+        self.errors: list[BaseException] = []
+        self._by_number: dict[int, Connection] = {}
+        self._events: list[tuple[int, int, str, bytes]] = []
+        self._thread = 0
+        self._told = 0
+        self._life: tuple[Any, ...] = (0, self.loop, True, False, [], set(), None, None, None)
+        self._bridge: Bridge | None = EngineBridge(self)
+        self.loop.turn = self._turn
+        self.loop.wait = self._wait
+        self.loop.set_exception_handler(self._loop_failed)
+        self._token = calls.loopback_open()
+        with self._entered():
+            app._native = calls.app_create(dataclasses.asdict(app.limits))
+            self._tell_routes()
+            calls.app_listen(app._native, None, 80, 0)
+            self._handles = _ck_loop_handles()
+
+    # -- The app is here for the time of a call --
+
+    def _exchange(self) -> None:
+        """Lend the app to this loopback, or give it back."""
+        app, mine = self.app, self._life
+        self._life = (
+            app._native,
+            app._loop,
+            app._started,
+            app._over,
+            app._listeners,
+            app._background,
+            app._stop_asked,
+            app._stopping,
+            app._closing,
+        )
+        (
+            app._native,
+            app._loop,
+            app._started,
+            app._over,
+            app._listeners,
+            app._background,
+            app._stop_asked,
+            app._stopping,
+            app._closing,
+        ) = mine
+        dispatcher = app._dispatcher
+        dispatcher.bridge, self._bridge = self._bridge, dispatcher.bridge
+
+    def _tell_routes(self) -> None:
+        definitions = self.app._routes._definitions
+        for definition in definitions[self._told :]:
+            tell(self.app._native, definition)
+        self._told = len(definitions)
+
+    def _select(self) -> int:
+        """Make the core's loop the current one; return the token of the one before."""
+        before = _ck_loop_token()
+        if before != self._token and (not self._token or _ck_loop_select(self._token) < 0):
+            raise CorkbindError("the loopback is closed")
+        return before
+
+    @contextmanager
+    def _selected(self, connection: Connection) -> Iterator[None]:
+        """Select for calls that run nothing of the application."""
+        if connection._gone:
+            raise CorkbindError("the connection belongs to a loopback that has been reset or closed")
+        before = self._select()
+        try:
+            yield
+        finally:
+            _ck_loop_select(before)
+
+    @contextmanager
+    def _entered(self, running: bool = True) -> Iterator[None]:
+        """Let the app, the thread and asyncio be this loopback's for a block."""
+        if self._depth and self._thread != threading.get_ident():
+            raise WrongThread("the loopback is running in another thread: make one for each thread")
+        if self._depth and running:
+            raise CorkbindError("the loopback runs already: a handler cannot run it again")
+        before = self._select()
+        self._thread = threading.get_ident()
+        outer = asyncio._get_running_loop()
+        state = callbacks.thread
+        outside = state.report, state.deferred
+        hooks = sys.get_asyncgen_hooks()
+        if not self._depth:
+            self._exchange()
+        self._depth += 1
+        try:
+            state.report, state.deferred = self._failed, None
+            asyncio._set_running_loop(self.loop)
+            self.loop.mark_running(True)
+            sys.set_asyncgen_hooks(*self.loop.generator_hooks)
+            if self._told != len(self.app._routes._definitions) and self.app._native:
+                self._tell_routes()
+            yield
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+            asyncio._set_running_loop(outer)
+            state.report, state.deferred = outside
+            self._depth -= 1
+            if not self._depth:
+                self.loop.mark_running(False)
+                self._told = len(self.app._routes._definitions)
+                self._exchange()
+            _ck_loop_select(before)
+
+    # -- Running --
+
+    def _settle(self) -> None:
+        ready = self.loop._ready
+        for _ in range(TURNS):
+            worked = self._turn()
+            if ready:
+                self.loop.run_ready()
+                self._collect()
+            elif not worked:
+                return
+        raise LoopbackViolation(f"still busy after {TURNS} turns without time passing: something spins")
+
+    def _turn(self) -> bool:
+        """Let the core do what is ready."""
+        if isinstance(self.loop, VirtualIoLoop):
+            self.loop.poll(0)
+        if not _ck_loopback_work():
+            return False
+        result = _ck_loop_step()
+        if callbacks.thread.kept is not None:
+            callbacks.raise_kept()
+        if result < 0:
+            self._failed(OSError(-result, f"cannot step the loop: {os.strerror(-result)}"))
+        self._collect()
+        return True
+
+    def _collect(self) -> None:
+        while (number := _ck_loopback_heard()) >= 0:
+            connection = self._by_number.get(number)
+            if connection is not None:
+                connection._collect()
+
+    def _due(self) -> int | None:
+        """Return the nanoseconds until the next timer of the app or the core."""
+        core = lib.ck_loopback_due()
+        own = self.loop.due()
+        dues = [due for due in (own, core if core >= 0 else None) if due is not None]
+        return max(1, min(dues)) if dues else None
+
+    def _pass(self, nanoseconds: int) -> None:
+        lib.ck_loopback_pass(nanoseconds)
+        self.loop.move(nanoseconds)
+
+    def _wait(self) -> bool:
+        """Let time pass to the next timer of the application."""
+        own, due = self.loop.due(), self._due()
+        if own is None or due is None:
+            return False
+        self._pass(due)
+        return True
+
+    def _finish(self, seconds: float = PATIENCE) -> None:
+        """Run until no exchange is open, as far as timers of the application bring it on."""
+        self._settle()
+        end = self.loop.now + round(seconds * SECOND)
+        while _ck_loop_handles() > self._handles and self.loop.now < end:
+            if not self._wait() and not self._wait_for_io():
+                return
+            self._settle()
+
+    def _wait_for_io(self) -> bool:
+        if not isinstance(self.loop, VirtualIoLoop) or not self.loop.watched:
+            return False
+        self.loop.poll(1.0)
+        return not self.loop.idle
+
+    def _run_hooks(self, hooks: list[Callable[[], Any]]) -> None:
+        from corkbind.app import _called
+
+        for hook in hooks:
+            with self._entered():
+                task = self.loop.create_task(_called(hook))
+                while not task.done():
+                    self._settle()
+                    if not task.done() and not self._wait() and not self._wait_for_io():
+                        raise LoopbackViolation(f"{hook} would wait for ever")
+            task.result()
+
+    # -- What happened --
+
+    def _note(self, connection: int, event: str, data: bytes = b"") -> None:
+        self._events.append((self.loop.now, connection, event, data))
+
+    def _failed(self, error: BaseException) -> None:
+        if isinstance(error, (asyncio.CancelledError, GeneratorExit, ConnectionClosed)):
+            return
+        if isinstance(error, CorkbindError) and error.status < 500:
+            return
+        self.errors.append(error)
+        self._note(0, f"error {type(error).__name__}")
+
+    def _loop_failed(self, loop: object, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self._failed(error if error is not None else RuntimeError(context["message"]))
+
+    def _open_connections(self) -> int:
+        native = self.app._native
+        count: Any = calls.app_stats(native)["open"] if native else 0
+        return int(count)
+
+    def tasks(self) -> list[Task[Any]]:
+        """Return the tasks that are not done, by name."""
+        pending = [task for task in asyncio.all_tasks(self.loop) if not task.done()]
+        return sorted(pending, key=lambda task: task.get_name())
+
+    def _rewind(self) -> None:
+        for timer in list(self.loop._scheduled):
+            timer.cancel()
+        self.loop.due()
+        lib.ck_loopback_rewind()
+        self.loop.rewind()
+
+    def _cancel_tasks(self) -> None:
+        for _ in range(10):  # a task may answer its cancellation with another wait
+            tasks = self.tasks()
+            if not tasks:
+                return
+            for task in tasks:
+                task.cancel()
+            self._settle()
