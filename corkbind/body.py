@@ -58,7 +58,12 @@ class Body:
     @property
     def waiting(self) -> bool:
         """Tell whether somebody waits for more of the body."""
-        return bool(self._waiters) or self._handler is not None
+        return bool(self._waiters) or self.streaming
+
+    @property
+    def streaming(self) -> bool:
+        """Tell whether `on_data` has more to come."""
+        return self._handler is not None
 
     @property
     def failure(self) -> CorkbindError | None:

@@ -229,13 +229,11 @@ class Exchange:
         """Take note that the connection is gone, and tell who wanted to know."""
         self.reason = reason
         response = self.face()
-        handlers, self.aborted_handlers = self.aborted_handlers, ()
         if self.body is not None:
             self.body.fail(ck.CK_BODY_INCOMPLETE)
         if response is not None:
             response._state = ABORTED
-            for handler in handlers:
-                self.call(response, handler, response)
+        self._tell_aborted()
         if self.route.cancel_on_abort:
             for task in self.tasks:
                 task.cancel()
@@ -243,11 +241,21 @@ class Exchange:
         self._wake_drains(ConnectionClosed(reason))
         self.rest()
 
+    def _tell_aborted(self) -> None:
+        response = self.face()
+        handlers, self.aborted_handlers = self.aborted_handlers, ()
+        if response is not None:
+            for handler in handlers:
+                self.call(response, handler, response)
+
     def body_event(self, event: int) -> None:
-        """Take note that a collected body is there or never will be."""
+        """Take note that a body is there or never will be."""
         if self.body is not None:
+            broken_off = self.body.streaming and event != ck.CK_BODY_COMPLETE
             self.body.event(event)
             if event == ck.CK_BODY_COMPLETE or _ck_alive(self.handle) != ck.CK_ABORTED:
+                if broken_off:  # nobody waits, so nobody else would learn of it
+                    self._tell_aborted()
                 self.rest()  # else `aborted` follows, whose handlers are still to be told
 
     def data(self, chunk: bytes, last: bool) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Client
+from conftest import Answer, Client
 
 from corkbind import App, BodyIncomplete, BodyInUse, BodyTooLarge, HttpRequest, HttpResponse, RequestExpired, ResponseFinished
 from corkbind._ffi.loader import lib
@@ -486,5 +486,30 @@ def test_next_route(talk: Talk) -> None:
 
     async def conversation(client: Client) -> None:
         assert (await client.ask("/a")).body == b"third"
+
+    talk(app, conversation)
+
+
+def test_a_client_that_stops_inside_a_streamed_body_is_told_of(talk: Talk) -> None:
+    app, told = App(), []
+
+    @app.post("/:how")
+    def upload(res: HttpResponse, req: HttpRequest) -> None:
+        if req.get_parameter("how") == "answered":
+            res.on_aborted(lambda res: told.append("answered") or res.write_status(422).end("half"))
+        else:
+            res.on_aborted(lambda res: told.append("silent"))
+        res.on_data(lambda res, part, last: told.append((part, last)))
+
+    async def conversation(client: Client) -> None:
+        for how, status in (("answered", 422), ("silent", 400)):
+            reader, writer = await client.connect()
+            writer.write(f"POST /{how} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc".encode())
+            writer.write_eof()
+            answer = Answer(await asyncio.wait_for(reader.read(), 5))
+            assert answer.status == status
+            writer.close()
+            await writer.wait_closed()
+        assert told == [(b"abc", False), "answered", (b"abc", False), "silent"]
 
     talk(app, conversation)
