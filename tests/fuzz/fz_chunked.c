@@ -26,6 +26,7 @@ static void begin(ck_chunked *chunked, uint8_t choice)
 {
     ck_chunked_init(chunked);
     chunked->overhead = choice & 1 ? 65500 : 0;
+    chunked->limit = choice & 8 ? 20 : UINT64_MAX;
     chunked->payload = choice & 2 ? (uint64_t)INT64_MAX - 300 : choice & 4 ? 5 : 0;
 }
 
@@ -58,8 +59,15 @@ static void feed_pieces(struct outcome *found, const char *data, size_t length, 
     *found = (struct outcome){.payload = malloc(length + 1), .trailers = malloc(length + 1)};
     DEMAND(found->payload && found->trailers);
     do {
+        if (found->fed == length)
+            break;
         size_t left = length - found->fed, size = left <= 1 || most <= 1 ? 1 : 1 + fuzz_draw(&seed, (uint32_t)most);
         size = size < left ? size : left;
+        if (size == 1) {
+            char byte = data[found->fed];
+            feed(&chunked, found, &byte, 1);
+            continue;
+        }
         char *copy = fuzz_copy(data + found->fed, size);
         feed(&chunked, found, copy, size);
         free(copy);
@@ -96,7 +104,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     const char *data = (const char *)in.data;
     ck_chunked start;
     begin(&start, choice);
-    reference_chunked wanted = {.overhead = start.overhead, .payload = start.payload,
+    reference_chunked wanted = {.overhead = start.overhead, .payload = start.payload, .limit = start.limit,
         .data = malloc(in.length + 1), .trailers = malloc(in.length + 1)};
     DEMAND(wanted.data && wanted.trailers);
     reference_chunked_read(&wanted, data, in.length);

@@ -318,7 +318,7 @@ static size_t count_requests(const peer *client, bool *head_methods)
         at += head.used;
         left -= head.used;
         if (head.framing.chunked) {
-            reference_chunked body = {.data = malloc(left + 1), .trailers = malloc(left + 1)};
+            reference_chunked body = {.limit = UINT64_MAX, .data = malloc(left + 1), .trailers = malloc(left + 1)};
             DEMAND(body.data && body.trailers);
             reference_chunked_read(&body, client->in + at, left);
             free(body.data);

@@ -111,6 +111,8 @@ static void check_find(const char *text, size_t length)
     size_t left = length;
     for (; left > 0 && *at != '\n' && name_length < sizeof name; at++, left--)
         name[name_length++] = *at >= 'A' && *at <= 'Z' ? (char)(*at - 'A' + 'a') : *at;
+    if (left > 0 && *at == '\n')
+        at++, left--;
     ck_head_init(&head);
     while (head.field_count < CK_MAX_FIELDS && next_field(&at, &left, &head.fields[head.field_count], text))
         head.field_count++;
@@ -118,12 +120,14 @@ static void check_find(const char *text, size_t length)
     DEMAND(lower != NULL);
     memcpy(lower, name, name_length);
     bool comparable = strlen(lower) == name_length; /* the naive comparison takes a string */
-    for (int i = 0, from = 0; comparable && i < head.field_count; i++) {
+    int from = 0;
+    for (int i = 0; comparable && i < head.field_count; i++) {
         if (!reference_equals(text + head.fields[i].name_offset, head.fields[i].name_length, lower))
             continue;
         DEMAND(ck_head_find(&head, text, lower, name_length, from) == i);
         from = i + 1;
     }
+    DEMAND(!comparable || ck_head_find(&head, text, lower, name_length, from) == -1);
     free(lower);
 }
 

@@ -224,6 +224,8 @@ static void body(struct reader *r)
         extensions(r);
         expect(r, '\r');
         expect(r, '\n');
+        if (left > 0 && (r->body->payload > r->body->limit || left > r->body->limit - r->body->payload))
+            finish(r, -413); /* said by the size, so refused before it comes */
         if (left > 0)
             chunk_data(r, left);
     } while (left > 0);

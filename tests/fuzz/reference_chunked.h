@@ -11,6 +11,7 @@ typedef struct reference_chunked {
     size_t used;         /* bytes up to and with the one that decided */
     uint64_t overhead;   /* framing bytes; set before reading to what went before */
     uint64_t payload;    /* bytes of payload, likewise */
+    uint64_t limit;      /* of the payload; set before reading */
     char *data;          /* the payload, as far as it is there; room for all input */
     size_t length;
     char *trailers;      /* the trailer section without the empty line, likewise */
