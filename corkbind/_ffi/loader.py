@@ -81,7 +81,7 @@ def bind_python(library: Any) -> None:
         none=id(None),  # the address of _Py_NoneStruct
         value_error=id(ValueError),
         integer=address("PyLong_FromLong"),
-        call=address("PyObject_CallOneArg"),
+        call=address("PyObject_CallFunctionObjArgs"),
         list_item=address("PyList_GetItem"),
         error_fetch=address("PyErr_Fetch"),
         error_normalize=address("PyErr_NormalizeException"),

@@ -53,7 +53,7 @@ static void hand_over_error(void)
     take_error(error);
     py.error_normalize(&error[0], &error[1], &error[2]);
     if (error[1]) {
-        let_go(py.call(entry_failed, error[1]));
+        let_go(py.call(entry_failed, error[1], (void *) NULL));
         take_error(second);
         let_go_error(second);
     }
@@ -68,7 +68,7 @@ void ck_python_request(const ck_loop *loop, int route, uint32_t handle)
     }
     void *entry = py.list_item(entries, route);
     void *argument = entry ? py.integer((long) handle) : NULL;
-    void *result = argument ? py.call(entry, argument) : NULL;
+    void *result = argument ? py.call(entry, argument, (void *) NULL) : NULL;
     let_go(argument);
     let_go(result);
     if (!result) {

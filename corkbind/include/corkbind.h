@@ -160,7 +160,7 @@ typedef struct ck_python {
     void *none;                                                                      /* _Py_NoneStruct */
     void *value_error;                                                               /* PyExc_ValueError, or a subclass: a stale handle */
     void *(*integer)(long value);                                                    /* PyLong_FromLong */
-    void *(*call)(void *function, void *argument);                                   /* PyObject_CallOneArg */
+    void *(*call)(void *function, ...);                                              /* PyObject_CallFunctionObjArgs */
     void *(*list_item)(void *list, ptrdiff_t index);                                 /* PyList_GetItem, which lends */
     void (*error_fetch)(void **type, void **value, void **traceback);                /* PyErr_Fetch */
     void (*error_normalize)(void **type, void **value, void **traceback);            /* PyErr_NormalizeException */
