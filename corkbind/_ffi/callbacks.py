@@ -1,4 +1,4 @@
-"""Receive the core's callbacks: five thunks, and a list of functions for requests.
+"""Receive the core's callbacks: six thunks, and a list of functions for requests.
 
 Each thunk finds its object by number, calls it, catches everything and returns
 None: no C code ever uses a value of Python. KeyboardInterrupt and SystemExit
@@ -24,6 +24,7 @@ from corkbind._ffi.layouts import (
     DataCallback,
     DeferredCallback,
     RequestCallback,
+    UncorkedCallback,
     WritableCallback,
     ck_callbacks,
 )
@@ -56,6 +57,8 @@ class ThreadState(threading.local):
 
 entries: Final[list[Callable[[int], None]]] = []
 live: Final[dict[int, Follower]] = {}
+#: Who looks where writes outside any cork come from, by the handle of a watched app.
+watchers: Final[dict[int, Callable[[], None]]] = {}
 thread: Final = ThreadState()
 
 
@@ -118,6 +121,15 @@ def _deferred() -> None:
         keep(error)
 
 
+def _uncorked(app: int) -> None:
+    try:
+        watcher = watchers.get(app)
+        if watcher is not None:
+            watcher()
+    except BaseException as error:
+        keep(error)
+
+
 #: Held for ever: the core keeps the addresses.
 CALLBACKS: Final = ck_callbacks(
     request=RequestCallback(),  # `entries` serve requests
@@ -126,6 +138,7 @@ CALLBACKS: Final = ck_callbacks(
     data=DataCallback(_data),
     writable=WritableCallback(_writable),
     deferred=DeferredCallback(_deferred),
+    uncorked=UncorkedCallback(_uncorked),
 )
 
 lib.ck_python_entries(id(entries), id(keep))  # neither is ever freed

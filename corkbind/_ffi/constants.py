@@ -56,6 +56,19 @@ CK_FLUSH_EVICTED: Final = 6
 CK_FLUSH_VECTORED: Final = 7
 CK_FLUSH_REASONS: Final = 8
 
+# enum ck_connection_state
+CK_CONNECTION_IDLE: Final = 0
+CK_CONNECTION_HEAD: Final = 1
+CK_CONNECTION_BODY: Final = 2
+CK_CONNECTION_HANDLER: Final = 3
+CK_CONNECTION_RESPONSE: Final = 4
+CK_CONNECTION_LINGER: Final = 5
+
+# enum ck_connection_order
+CK_BY_AGE: Final = 0
+CK_BY_BACKLOG: Final = 1
+CK_BY_BYTES: Final = 2
+
 # enum ck_client_state
 CK_CLIENT_ACCEPTED: Final = 1
 CK_CLIENT_SHUT: Final = 2

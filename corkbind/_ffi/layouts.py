@@ -11,6 +11,7 @@ from ctypes import (
     c_int64,
     c_ssize_t,
     c_uint,
+    c_uint8,
     c_uint32,
     c_uint64,
     c_void_p,
@@ -28,6 +29,7 @@ BodyCallback = PYFUNCTYPE(None, c_uint, c_int)
 DataCallback = PYFUNCTYPE(None, c_uint, py_object, c_int)
 WritableCallback = PYFUNCTYPE(None, c_uint)
 DeferredCallback = PYFUNCTYPE(None)
+UncorkedCallback = PYFUNCTYPE(None, c_uint)
 
 
 class ck_stats(Structure):
@@ -48,6 +50,37 @@ class ck_stats(Structure):
         ("connections", c_uint64),
         ("open", c_uint64),
         ("flushes", c_uint64 * CK_FLUSH_REASONS),
+    ]
+
+
+class ck_counters(Structure):
+    """Hold the counters of a route or a connection."""
+
+    _fields_ = [
+        ("requests", c_uint64),
+        ("responses", c_uint64),
+        ("sends", c_uint64),
+        ("bytes", c_uint64),
+        ("overflows", c_uint64),
+        ("nested_corks", c_uint64),
+        ("rollbacks", c_uint64),
+        ("uncorked_writes", c_uint64),
+        ("flushes", c_uint64 * CK_FLUSH_REASONS),
+    ]
+
+
+class ck_connection_info(Structure):
+    """Describe an open connection."""
+
+    _fields_ = [
+        ("counters", ck_counters),
+        ("packed", c_uint64),
+        ("backlog", c_uint64),
+        ("seconds", c_uint32),
+        ("state", c_uint32),
+        ("port", c_uint32),
+        ("address_length", c_uint32),
+        ("address", c_uint8 * 16),
     ]
 
 
@@ -82,6 +115,7 @@ class ck_callbacks(Structure):
         ("data", DataCallback),
         ("writable", WritableCallback),
         ("deferred", DeferredCallback),
+        ("uncorked", UncorkedCallback),
     ]
 
 

@@ -23,7 +23,15 @@ from ctypes import (
 )
 from typing import Any, Final, NamedTuple
 
-from corkbind._ffi.layouts import ck_abi_entry, ck_callbacks, ck_limits, ck_python, ck_stats
+from corkbind._ffi.layouts import (
+    ck_abi_entry,
+    ck_callbacks,
+    ck_connection_info,
+    ck_counters,
+    ck_limits,
+    ck_python,
+    ck_stats,
+)
 
 HOT: Final = None
 
@@ -99,6 +107,10 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_app_drain", c_int, (c_uint,)),
     Row("ck_app_abort", c_int, (c_uint,)),
     Row("ck_app_stats", c_int, (c_uint, POINTER(ck_stats))),
+    Row("ck_app_route_stats", c_int, (c_uint, c_int, c_int, POINTER(ck_counters))),
+    Row("ck_app_unrouted_stats", c_int, (c_uint, POINTER(ck_counters))),
+    Row("ck_app_connections", c_int, (c_uint, c_int, POINTER(ck_connection_info), c_int)),
+    Row("ck_app_watch", c_int, (c_uint, c_int)),
     # An exchange: one request and its response
     Row("ck_keep", c_int, HOT),
     Row("ck_release", c_int, HOT),

@@ -21,6 +21,7 @@ static void app_free(ck_app *app)
     }
     for (int i = 0; i < app->route_count; i++) {
         ck_free(loop, app->routes[i].fixed);
+        ck_free(loop, app->routes[i].counters);
     }
     ck_free(loop, app->routes);
     ck_handle_drop(&loop->handles, app->handle);
@@ -148,11 +149,18 @@ static int add_route(ck_app *app, int method, const char *pattern, size_t length
         app->routes = routes;
         app->route_capacity = capacity;
     }
-    int error = ck_router_add(app->router, method, pattern, length, app->route_count);
-    if (error == 0) {
-        app->routes[app->route_count++] = route;
+    route.counters = ck_alloc(app->loop, sizeof(*route.counters)); /* apart: streams point to them */
+    if (!route.counters) {
+        return -ENOMEM;
     }
-    return error;
+    memset(route.counters, 0, sizeof(*route.counters));
+    int error = ck_router_add(app->router, method, pattern, length, app->route_count);
+    if (error != 0) {
+        ck_free(app->loop, route.counters);
+        return error;
+    }
+    app->routes[app->route_count++] = route;
+    return 0;
 }
 
 int ck_app_route(uint32_t handle, int method, const char *pattern, size_t length, int route, int64_t body_limit)

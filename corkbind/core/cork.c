@@ -102,7 +102,8 @@ static ck_cork_buffer *take(ck_stream *stream)
     stream->cork = buffer;
     held_append(corks, stream);
     if (stream->depth == 0) {
-        stream->stats->uncorked_writes++;
+        CK_COUNT(stream, uncorked_writes, 1);
+        ck_stream_uncorked(stream);
         ck_loop_need_step(stream->loop);
     }
     return buffer;
@@ -197,8 +198,8 @@ static size_t send_parts(ck_stream *stream, const char *first, size_t first_leng
         int left = INT_MAX - (int) first_length;
         taken = us_socket_write2(0, stream->socket, first, (int) first_length, second, at_most(second_length, left));
     }
-    stream->stats->sends += taken > 0;
-    stream->stats->bytes += (uint64_t) taken;
+    CK_COUNT(stream, sends, taken > 0);
+    CK_COUNT(stream, bytes, taken);
     stream->full = (size_t) taken < first_length + second_length;
     if (stream->full && us_socket_last_error(stream->socket)) {
         stream->broken = true;
@@ -244,7 +245,7 @@ static int64_t send_packed_and(ck_stream *stream, const char *data, size_t lengt
  * not corked has no flush ahead that would look after it. */
 static int64_t send_big(ck_stream *stream, const char *data, size_t length, bool keep)
 {
-    stream->stats->flushes[CK_FLUSH_VECTORED]++;
+    CK_COUNT(stream, flushes[CK_FLUSH_VECTORED], 1);
     int64_t taken = send_packed_and(stream, data, length, keep, false);
     if (stream->depth == 0 && !stream->cork) {
         ck_stream_sent_later(stream);
@@ -255,7 +256,7 @@ static int64_t send_big(ck_stream *stream, const char *data, size_t length, bool
 void ck_stream_flush(ck_stream *stream, enum ck_flush_reason reason)
 {
     if (ck_stream_packed(stream)) {
-        stream->stats->flushes[reason]++;
+        CK_COUNT(stream, flushes[reason], 1);
         (void) send_packed_and(stream, NULL, 0, true, false);
     }
 }
@@ -265,7 +266,7 @@ int ck_stream_flush_ahead(ck_stream *stream)
     if (!ck_stream_packed(stream)) {
         return 0;
     }
-    stream->stats->flushes[CK_FLUSH_VECTORED]++;
+    CK_COUNT(stream, flushes[CK_FLUSH_VECTORED], 1);
     int64_t result = send_packed_and(stream, NULL, 0, true, true);
     return result < 0 ? (int) result : 0;
 }
@@ -275,7 +276,7 @@ void ck_stream_flush_before(ck_stream *stream, size_t mark)
     ck_cork_buffer *buffer = stream->cork;
     size_t rest = buffer->used - mark;
     buffer->used = (uint32_t) mark;
-    stream->stats->overflows++;
+    CK_COUNT(stream, overflows, 1);
     ck_stream_flush(stream, CK_FLUSH_FULL);
     memmove(buffer->data, buffer->data + mark, rest);
     buffer->used = (uint32_t) rest;
@@ -335,7 +336,7 @@ char *ck_stream_reserve(ck_stream *stream, size_t length)
         return NULL;
     }
     if (CK_CORK_CAPACITY - buffer->used < length) {
-        stream->stats->overflows++;
+        CK_COUNT(stream, overflows, 1);
         ck_stream_flush(stream, CK_FLUSH_FULL);
         if (stream->broken) {
             return NULL;
@@ -356,7 +357,7 @@ static int pack_over_full(ck_stream *stream, const char *data, size_t length)
     size_t room = CK_CORK_CAPACITY - stream->cork->used;
     memcpy(stream->cork->data + stream->cork->used, data, room);
     stream->cork->used = CK_CORK_CAPACITY;
-    stream->stats->overflows++;
+    CK_COUNT(stream, overflows, 1);
     ck_stream_flush(stream, CK_FLUSH_FULL);
     if (stream->broken) {
         return CK_ABORTED;
@@ -437,7 +438,7 @@ int ck_stream_cork(ck_stream *stream)
         return CK_NOMEM;
     }
     if (corks->stack_depth && stream->depth == 0) {
-        stream->stats->nested_corks++;
+        CK_COUNT(stream, nested_corks, 1);
     }
     corks->stack[corks->stack_depth++] = stream;
     stream->depth++;

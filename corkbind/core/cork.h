@@ -44,6 +44,7 @@ typedef struct ck_stream {
     struct us_socket_t *socket; /* NULL once closed */
     struct ck_loop *loop;
     ck_stats *stats;            /* of its app */
+    ck_counters *route;         /* of the route that it answers for, or answered for last */
     ck_cork_buffer *cork;       /* NULL while nothing is packed */
     ck_backlog *backlog;        /* NULL while the kernel takes everything */
     ck_outgoing_file *file;     /* NULL while none is on its way */
@@ -54,7 +55,17 @@ typedef struct ck_stream {
     bool full;                  /* the kernel took less than it was given, and has no room since */
     bool broken;                /* a send failed for good: nothing can leave any more */
     bool unreadable;            /* because a file gave out, which is not the client's doing */
+    ck_counters own;
 } ck_stream;
+
+/* Adds to a counter of a stream, of its route and of its app. */
+#define CK_COUNT(stream, counter, number)          \
+    do {                                           \
+        uint64_t counted = (uint64_t) (number);    \
+        (stream)->stats->counter += counted;       \
+        (stream)->route->counter += counted;       \
+        (stream)->own.counter += counted;          \
+    } while (0)
 
 /* What the streams of a loop share. */
 typedef struct ck_corks {
@@ -127,6 +138,10 @@ int ck_stream_flush_ahead(ck_stream *stream);
 void ck_stream_sent(ck_stream *stream);
 /* The same in the next step, for bytes that left in neither of these ways. */
 void ck_stream_sent_later(ck_stream *stream);
+
+/* Called by the engine when a stream begins to pack with no cork open on it;
+ * implemented by the connection. */
+void ck_stream_uncorked(ck_stream *stream);
 
 /* The socket is closed: lets go of everything. */
 void ck_stream_detach(ck_stream *stream);

@@ -37,6 +37,8 @@ static void run_routes(ck_connection *connection, ck_exchange *exchange)
             ck_connection_refuse(connection, 413, CK_ABORT_BODY);
             return;
         }
+        connection->stream.route = route ? route->counters : &app->unrouted;
+        connection->stream.route->requests++;
         if (!route) {
             answer_unrouted(exchange, found);
             return;
@@ -78,9 +80,12 @@ void ck_connection_dispatch(ck_connection *connection, ck_exchange *exchange, ch
     }
     uint32_t handle = exchange->handle;
     connection->app->stats.requests++;
+    connection->stream.own.requests++;
+    connection->stream.route = &connection->app->unrouted;
     ck_body_begin(connection, exchange);
     connection->phase = ck_body_done(connection) ? CK_PHASE_WAIT : CK_PHASE_BODY;
     if (exchange->head.asterisk) {
+        connection->app->unrouted.requests++;
         exchange->body_limit = connection->app->limits.body;
         ck_response_simple(exchange, 204, "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n", false);
     } else {

@@ -25,6 +25,7 @@ typedef struct ck_route {
     int number;         /* what the request callback is given */
     int64_t body_limit; /* -1: the app's */
     ck_fixed *fixed;    /* not NULL: answered here */
+    ck_counters *counters;
 } ck_route;
 
 typedef struct ck_listener {
@@ -45,8 +46,10 @@ typedef struct ck_app {
     struct ck_connection *first; /* all open connections */
     uint32_t handle;
     bool draining;
+    bool watched;                /* the uncorked callback is wanted */
     ck_limits limits;
     ck_stats stats;
+    ck_counters unrouted;        /* of what no route took */
 } ck_app;
 
 /* How the rest of a request's body is framed. */
@@ -86,6 +89,7 @@ typedef struct ck_connection {
     ck_input *input;              /* bytes behind the current request, or an incomplete head */
     ck_cursor *cursor;            /* while input is being gone through */
     uint64_t body_left;
+    int64_t opened;               /* when it was accepted, in seconds of the wall clock */
     uint64_t progress;            /* bytes of a body or of a backlog that have moved since the timer was set */
     uint32_t last;                /* handle of the exchange that ended last, as long as it may be rolled back */
     uint32_t lingered;            /* bytes dropped after the end */

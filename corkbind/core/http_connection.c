@@ -121,6 +121,9 @@ void ck_connection_refuse(ck_connection *connection, int status, enum ck_abort_r
     ck_exchange *exchange = connection->exchange;
     bool silent = exchange && exchange->phase != CK_RESPONSE_IDLE && !ck_response_rollback(exchange);
     connection->app->stats.refused++;
+    if (!exchange || !exchange->handle) {
+        connection->stream.route = &connection->app->unrouted; /* not the route of the request before */
+    }
     connection->body_framing = CK_FRAMED_NOT;
     connection->keep_alive = false;
     bool bare = exchange && exchange->head.method == CK_HEAD; /* RFC 9110 S9.3.2 */
@@ -155,7 +158,7 @@ void ck_connection_finished(ck_connection *connection, ck_exchange *exchange)
     connection->exchange = NULL;
     connection->last = exchange->handle;
     connection->user_paused = false;
-    connection->app->stats.responses++;
+    CK_COUNT(&connection->stream, responses, 1);
     /* A head from before the drain has not announced the close that follows all the same. */
     if (exchange->close || !connection->keep_alive || connection->app->draining) {
         ck_connection_linger(connection);
@@ -178,7 +181,7 @@ void ck_connection_unfinish(ck_connection *connection, ck_exchange *exchange)
     connection->phase = ck_body_done(connection) ? CK_PHASE_WAIT : CK_PHASE_BODY;
     exchange->phase = CK_RESPONSE_IDLE;
     ck_connection_timer_for_phase(connection);
-    connection->app->stats.responses--;
+    CK_COUNT(&connection->stream, responses, -1);
 }
 
 /* The engine has sent everything that was packed. */
@@ -209,6 +212,14 @@ void ck_stream_sent_later(ck_stream *stream)
     ck_loop_resume_later(stream->loop, (ck_connection *) stream);
 }
 
+void ck_stream_uncorked(ck_stream *stream)
+{
+    const ck_app *app = ((const ck_connection *) stream)->app;
+    if (app->watched && stream->loop->callbacks.uncorked) {
+        stream->loop->callbacks.uncorked(app->handle);
+    }
+}
+
 /* ---- Socket callbacks ---- */
 
 /* Opens a cork; a connection that cannot be corked for want of memory is closed,
@@ -233,6 +244,8 @@ static struct us_socket_t *on_open(struct us_socket_t *s, int is_client, char *i
     connection->stream.socket = s;
     connection->stream.loop = app->loop;
     connection->stream.stats = &app->stats;
+    connection->stream.route = &app->unrouted;
+    connection->opened = app->loop->date_second;
     connection->app = app;
     connection->reading = true;
     connection->next = app->first;

@@ -178,7 +178,7 @@ bool ck_response_rollback(ck_exchange *exchange)
     if (ended) {
         ck_connection_unfinish(connection, exchange);
     }
-    connection->app->stats.rollbacks++;
+    CK_COUNT(&connection->stream, rollbacks, 1);
     exchange->phase = CK_RESPONSE_IDLE;
     exchange->status = 0;
     exchange->status_given = exchange->has_date = exchange->has_type = exchange->has_length = false;

@@ -31,8 +31,8 @@ bool ck_stream_drain_file(ck_stream *stream)
         ck_stream_drop_file(stream);
         return false;
     }
-    stream->stats->sends += taken > 0;
-    stream->stats->bytes += (uint64_t) taken;
+    CK_COUNT(stream, sends, taken > 0);
+    CK_COUNT(stream, bytes, taken);
     file->offset += taken;
     file->left -= (uint64_t) taken;
     stream->full = file->left > 0;

@@ -106,6 +106,43 @@ typedef struct ck_stats {
     uint64_t flushes[CK_FLUSH_REASONS];
 } ck_stats;
 
+/* The same for the requests of one route, and for one connection. */
+typedef struct ck_counters {
+    uint64_t requests;          /* given to the route */
+    uint64_t responses;
+    uint64_t sends;             /* of a route: those that ended with bytes of its response */
+    uint64_t bytes;
+    uint64_t overflows;
+    uint64_t nested_corks;
+    uint64_t rollbacks;
+    uint64_t uncorked_writes;
+    uint64_t flushes[CK_FLUSH_REASONS];
+} ck_counters;
+
+/* What an open connection is about. */
+enum ck_connection_state {
+    CK_CONNECTION_IDLE,     /* waits for a request */
+    CK_CONNECTION_HEAD,     /* part of a head is there */
+    CK_CONNECTION_BODY,     /* a body is on its way */
+    CK_CONNECTION_HANDLER,  /* the request is in, and nothing has been written */
+    CK_CONNECTION_RESPONSE, /* a response has begun */
+    CK_CONNECTION_LINGER    /* serves no more, and waits for the client to close */
+};
+
+/* Which connections ck_app_connections gives, and in which order. */
+enum ck_connection_order { CK_BY_AGE /* the newest first */, CK_BY_BACKLOG, CK_BY_BYTES };
+
+typedef struct ck_connection_info {
+    ck_counters counters;
+    uint64_t packed;            /* bytes in its cork */
+    uint64_t backlog;           /* bytes that wait for the client */
+    uint32_t seconds;           /* since it was accepted, by the wall clock */
+    uint32_t state;             /* enum ck_connection_state */
+    uint32_t port;              /* the client's; 0 when unknown */
+    uint32_t address_length;    /* 4, 16, or 0 for an unknown one */
+    uint8_t address[16];
+} ck_connection_info;
+
 /* Limits of an app; seconds and bytes. 0 for a timeout or rate turns it off. */
 typedef struct ck_limits {
     uint64_t body;              /* of a request, unless its route says otherwise */
@@ -142,6 +179,9 @@ typedef struct ck_callbacks {
     /* Something waits for ck_loop_step although no event will come: call it soon.
      * Once until the next step. */
     void (*deferred)(void);
+    /* ck_app_watch: bytes are being packed outside any cork, by the code that runs
+     * now. Called from within an entry that writes: it must only look. May be NULL. */
+    void (*uncorked)(uint32_t app);
 } ck_callbacks;
 
 /* Addresses of the interpreter's own functions, so that the core can make Python
@@ -306,6 +346,16 @@ CK_EXPORT int ck_app_drain(uint32_t app);
 /* Closes every connection now. */
 CK_EXPORT int ck_app_abort(uint32_t app);
 CK_EXPORT int ck_app_stats(uint32_t app, ck_stats *stats);
+/* Copies the counters of `count` routes from number `first` on, in the order in
+ * which they were added. Returns how many there were. */
+CK_EXPORT int ck_app_route_stats(uint32_t app, int first, int count, ck_counters *out);
+/* Copies those of what no route took: 404, 405, OPTIONS *, and refusals. */
+CK_EXPORT int ck_app_unrouted_stats(uint32_t app, ck_counters *out);
+/* Describes at most `capacity` open connections, the first ones in an order (enum
+ * ck_connection_order). Returns how many, CK_NOMEM, or CK_STATE for no such order. */
+CK_EXPORT int ck_app_connections(uint32_t app, int order, ck_connection_info *out, int capacity);
+/* Calls the uncorked callback for this app (1), or no more (0). */
+CK_EXPORT int ck_app_watch(uint32_t app, int on);
 
 /* ---- An exchange: one request and its response ---- */
 

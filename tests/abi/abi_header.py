@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HEADER = ROOT / "corkbind" / "include" / "corkbind.h"
 # Enough of the standard headers for a parser without compiler extensions.
 TYPES = (
-    "typedef unsigned int uint32_t; typedef int int32_t; typedef unsigned long uint64_t;"
+    "typedef unsigned int uint32_t; typedef unsigned char uint8_t; typedef int int32_t; typedef unsigned long uint64_t;"
     "typedef long int64_t; typedef unsigned long size_t; typedef long ptrdiff_t;\n"
 )
 

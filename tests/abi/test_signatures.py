@@ -29,6 +29,8 @@ CTYPES: dict[str, Any] = {
     "ck_callbacks *": ctypes.POINTER(layouts.ck_callbacks),
     "ck_limits *": ctypes.POINTER(layouts.ck_limits),
     "ck_stats *": ctypes.POINTER(layouts.ck_stats),
+    "ck_counters *": ctypes.POINTER(layouts.ck_counters),
+    "ck_connection_info *": ctypes.POINTER(layouts.ck_connection_info),
     "ck_abi_entry *": ctypes.POINTER(layouts.ck_abi_entry),
 }
 HOT_TYPES = {"int", "uint32_t", "char *"}

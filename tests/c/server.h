@@ -101,6 +101,7 @@ static struct {
     int event;              /* the second argument of the callback that runs */
     const object *part;     /* that of the data callback */
     int deferred;
+    int uncorked;           /* times that the callback has said so */
     char log[LOG_MAX];      /* of callbacks: "request 0|aborted 1|..." */
     size_t log_length;
     uint32_t last;          /* handle that was given last */
@@ -596,7 +597,13 @@ static inline void on_deferred(void)
     world.deferred++;
 }
 
-static const ck_callbacks world_callbacks = {on_request, on_aborted, on_body, on_data, on_writable, on_deferred};
+static inline void on_uncorked(uint32_t app)
+{
+    CHECK(app == world.app);
+    world.uncorked++;
+}
+
+static const ck_callbacks world_callbacks = {on_request, on_aborted, on_body, on_data, on_writable, on_deferred, on_uncorked};
 
 static const ck_limits limits_default = {
     .body = 1048576, .backlog = 16777216, .line = 8192, .head = 32768, .field = 16384, .fields = 100,
@@ -655,9 +662,32 @@ static inline void free_peers(void)
     world.peer_count = 0;
 }
 
+/* What is counted for the routes, and for what no route took, is what is counted for the app. */
+static inline void check_counters(void)
+{
+    ck_stats app;
+    ck_counters sum;
+    if (ck_app_stats(world.app, &app) != CK_OK) {
+        return; /* the test has ended it */
+    }
+    CHECK(ck_app_unrouted_stats(world.app, &sum) == CK_OK);
+    ck_counters route;
+    for (int i = 0; ck_app_route_stats(world.app, i, 1, &route) == 1; i++) {
+        uint64_t *to = (void *) &sum;
+        const uint64_t *from = (const void *) &route;
+        for (size_t word = 0; word < sizeof(sum) / sizeof(*to); word++) {
+            to[word] += from[word];
+        }
+    }
+    CHECK(sum.responses == app.responses && sum.sends == app.sends && sum.bytes == app.bytes);
+    CHECK(sum.overflows == app.overflows && sum.nested_corks == app.nested_corks && sum.rollbacks == app.rollbacks);
+    CHECK(sum.uncorked_writes == app.uncorked_writes && memcmp(sum.flushes, app.flushes, sizeof(sum.flushes)) == 0);
+}
+
 /* Ends everything at once and sees that nothing is left. */
 static inline void close_server(void)
 {
+    check_counters();
     CHECK(ck_loop_close() == 0);
     CHECK(world.memory == 0);
     CHECK(world.descriptors == 0);
