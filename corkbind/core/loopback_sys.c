@@ -268,6 +268,7 @@ static int s_accept4(struct us_sys_t *sys, int fd, struct sockaddr *address, uns
     }
     client->fd = accepted;
     client->state |= CK_CLIENT_ACCEPTED;
+    ck_loopback_news(world, client);
     world->descriptors[accepted - CK_LOOPBACK_FD_FIRST].client = client;
     give_address(client->address, client->address_length, client->port, address, length);
     return accepted;

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from corkbind._ffi import constants as ck
 from corkbind._ffi.loader import lib
+from corkbind.errors import CorkbindError
 from corkbind.testing.faults import error_number
 
 if TYPE_CHECKING:
@@ -31,10 +33,10 @@ class Connection:
     Lifetime: until the loopback closes or is reset; then it can still be read.
     """
 
-    __slots__ = ("_gone", "_loopback", "_most", "_number", "_state", "_taken", "_window", "ended", "id", "sent", "writes")
+    __slots__ = ("_gone", "_most", "_number", "_state", "_taken", "_weak", "_window", "ended", "id", "sent", "writes")
 
     def __init__(self, loopback: Loopback, number: int, identity: int) -> None:
-        self._loopback = loopback
+        self._weak = weakref.ref(loopback)
         self._number = number
         self._state = 0
         self._taken = 0
@@ -50,6 +52,13 @@ class Connection:
         #: What the client has sent, call by call.
         self.sent: list[bytes] = []
 
+    @property
+    def _owner(self) -> Loopback:
+        loopback = self._weak()
+        if loopback is None or self._gone:
+            raise CorkbindError("the connection belongs to a loopback that has been reset or closed")
+        return loopback
+
     # -- Sending --
 
     def send(self, data: bytes | bytearray | memoryview) -> Connection:
@@ -59,22 +68,23 @@ class Connection:
             ValueError: the client has sent its FIN.
         """
         data = bytes(data)
-        with self._loopback._selected(self):
+        with self._owner._selected():
             result = _ck_loopback_send(self._number, data, len(data))
         if result == ck.CK_STATE:
             raise ValueError("the client has sent its FIN: nothing more can follow")
         if result < 0:
             raise MemoryError("cannot send: out of memory")
         self.sent.append(data)
-        self._loopback._note(self.id, "send", data)
+        self._owner._reads += 1
+        self._owner._note(self.id, "send", data)
         return self
 
     def fin(self) -> Connection:
         """Send the client's FIN: it has sent all, and still reads."""
-        with self._loopback._selected(self):
+        with self._owner._selected():
             _ck_loopback_fin(self._number)
         self.ended = True
-        self._loopback._note(self.id, "fin")
+        self._owner._note(self.id, "fin")
         return self
 
     def reset(self, error: str = "ECONNRESET") -> Connection:
@@ -84,10 +94,10 @@ class Connection:
             ValueError: there is no errno of that name.
         """
         number = error_number(error)
-        with self._loopback._selected(self):
+        with self._owner._selected():
             _ck_loopback_reset(self._number, number)
         self.ended = True
-        self._loopback._note(self.id, "reset")
+        self._owner._note(self.id, "reset")
         return self
 
     # -- Receiving --
@@ -113,9 +123,9 @@ class Connection:
         if count is not None and not 0 <= count <= ck.HOT_LENGTH:
             raise ValueError(f"a window is None or from 0 to {ck.HOT_LENGTH} bytes, not {count}")
         self._window = count
-        with self._loopback._selected(self):
+        with self._owner._selected():
             _ck_loopback_window(self._number, -1 if count is None else count)
-        self._loopback._note(self.id, f"window {count}")
+        self._owner._note(self.id, f"window {count}")
 
     @property
     def most(self) -> tuple[int, int]:
@@ -128,7 +138,7 @@ class Connection:
         if not (0 <= receive <= ck.HOT_LENGTH and 0 <= send <= ck.HOT_LENGTH):
             raise ValueError(f"most is a pair of sizes from 0 to {ck.HOT_LENGTH}, not {counts}")
         self._most = receive, send
-        with self._loopback._selected(self):
+        with self._owner._selected():
             _ck_loopback_most(self._number, receive, send)
 
     # -- State --
@@ -153,7 +163,7 @@ class Connection:
         """Return the bytes that the server has not read yet."""
         if self._gone:
             return 0
-        with self._loopback._selected(self):
+        with self._owner._selected():
             return _ck_loopback_unread(self._number)
 
     def _collect(self) -> None:
@@ -161,7 +171,7 @@ class Connection:
         new = _ck_loopback_take(self._number)
         state = _ck_loopback_state(self._number)
         self.writes += new
-        loopback = self._loopback
+        loopback = self._owner
         for data in new:
             loopback._note(self.id, "recv", data)
             if self._window is not None:

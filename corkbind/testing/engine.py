@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
+import gc
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -90,6 +93,17 @@ class EngineBridge(Bridge):
         self._engine._failed(error)
 
 
+def _open() -> int:
+    """Return the token of a new loopback, in the place of one that is garbage if need be."""
+    try:
+        return calls.loopback_open()
+    except OSError as error:
+        if error.errno != errno.EAGAIN:
+            raise
+    gc.collect()
+    return calls.loopback_open()
+
+
 class Engine:
     """Hold an app's place in memory: its core loop, its virtual asyncio loop, what it did.
 
@@ -109,12 +123,15 @@ class Engine:
         self._events: list[tuple[int, int, str, bytes]] = []
         self._thread = 0
         self._told = 0
+        self._reads = 0  # segments on their way: as many turns are no spin
         self._life: tuple[Any, ...] = (0, self.loop, True, False, [], set(), None, None, None)
-        self._bridge: Bridge | None = EngineBridge(self)
-        self.loop.turn = self._turn
-        self.loop.wait = self._wait
-        self.loop.set_exception_handler(self._loop_failed)
-        self._token = calls.loopback_open()
+        # Weak, so that an engine that nobody holds ends at once and gives its loop back.
+        me = weakref.proxy(self)
+        self._bridge: Bridge | None = EngineBridge(me)
+        self.loop.turn = lambda: me._turn()
+        self.loop.wait = lambda: me._wait()
+        self.loop.set_exception_handler(lambda loop, context: me._loop_failed(context))
+        self._token = _open()
         with self._entered():
             app._native = calls.app_create(dataclasses.asdict(app.limits))
             self._tell_routes()
@@ -159,16 +176,16 @@ class Engine:
 
     def _select(self) -> int:
         """Make the core's loop the current one; return the token of the one before."""
-        before = _ck_loop_token()
-        if before != self._token and (not self._token or _ck_loop_select(self._token) < 0):
+        if not self._token:
             raise CorkbindError("the loopback is closed")
+        before = _ck_loop_token()
+        if before != self._token:
+            _ck_loop_select(self._token)
         return before
 
     @contextmanager
-    def _selected(self, connection: Connection) -> Iterator[None]:
+    def _selected(self) -> Iterator[None]:
         """Select for calls that run nothing of the application."""
-        if connection._gone:
-            raise CorkbindError("the connection belongs to a loopback that has been reset or closed")
         before = self._select()
         try:
             yield
@@ -214,12 +231,13 @@ class Engine:
 
     def _settle(self) -> None:
         ready = self.loop._ready
-        for _ in range(TURNS):
+        for _ in range(TURNS + self._reads):
             worked = self._turn()
             if ready:
                 self.loop.run_ready()
                 self._collect()
             elif not worked:
+                self._reads = 0
                 return
         raise LoopbackViolation(f"still busy after {TURNS} turns without time passing: something spins")
 
@@ -302,7 +320,7 @@ class Engine:
         self.errors.append(error)
         self._note(0, f"error {type(error).__name__}")
 
-    def _loop_failed(self, loop: object, context: dict[str, Any]) -> None:
+    def _loop_failed(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
         self._failed(error if error is not None else RuntimeError(context["message"]))
 
