@@ -184,7 +184,7 @@ static int candidates(const struct pieces *path, int method, const struct route 
 
 static int method_of(char byte)
 {
-    return byte == '*' ? CK_METHOD_ANY : (unsigned char)byte % CK_METHOD_ANY;
+    return byte == '*' ? CK_METHOD_ANY : (unsigned char)(byte - '0') % CK_METHOD_ANY;
 }
 
 static void add_line(ck_router *router, const char *line, size_t length)
