@@ -137,7 +137,7 @@ class Bridge:
 
     def soon(self) -> None:
         """Step in the next iteration, although no event will come."""
-        if self._loop is not None and not self._queued:
+        if self._loop is not None and not self._queued and not self._loop.is_closed():
             self._queued = True
             self._loop.call_soon(self.step)
 
