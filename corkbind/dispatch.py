@@ -157,9 +157,13 @@ class Dispatcher:
             if extra is not None:
                 extra.cookies = ()
             return self._answer(response, error, request)
+        # That the client has gone is no failure, unless it goes because of one.
+        expected: tuple[type[BaseException], ...] = (CancelledError,)
         if result == ck.CK_STARTED and response._state == OPEN:
             response._state = ABORTED
-        if not (response._state == ABORTED and isinstance(error, (CancelledError, CorkbindError))):
+        elif response._state == ABORTED:
+            expected = (CancelledError, CorkbindError)
+        if not (response._state == ABORTED and isinstance(error, expected)):
             _log_failure(response._route.name, error, "part of its response had left" if result == ck.CK_STARTED else "")
         return None
 

@@ -11,6 +11,7 @@ import pytest
 from harness import Stream, canary, make_app, request, take_chunks, until
 
 from corkbind import (
+    App,
     ConnectionClosed,
     HttpRequest,
     HttpResponse,
@@ -535,3 +536,23 @@ def test_an_old_response_never_touches_a_newer_one(in_loop: Talk) -> None:
 
     in_loop(main)
     assert len(misused) == 3 * 16
+
+
+def test_our_own_errors_after_a_part_has_left_are_logged(in_loop: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+    app = App()
+
+    @app.get("/")
+    async def handler(res: HttpResponse, req: HttpRequest) -> None:
+        res.write("part")
+        await asyncio.sleep(0)
+        res.write_header("Too", "late")
+
+    async def main() -> None:
+        async with app.serving() as address:
+            client = await Stream.open(address.port)
+            client.send(request("/"))
+            assert (await client.rest()).endswith(b"4\r\npart\r\n")
+            await client.close()
+
+    in_loop(main)
+    assert "ResponseStarted" in caplog.text
