@@ -26,6 +26,7 @@ from typing import Any, Final
 from corkbind._ffi import constants as ck
 from corkbind._ffi.callbacks import entries
 from corkbind._ffi.loader import lib
+from corkbind.abort_scope import AbortScope
 from corkbind.bridge import Bridge
 from corkbind.errors import BadRequest, CorkbindError
 from corkbind.exchange import ABORTED, ENDED, OPEN, Route, as_coroutine
@@ -76,6 +77,10 @@ class Dispatcher:
     def create_future(self) -> Future[Any]:
         """Return a new future of the loop."""
         return self._bridge().create_future()
+
+    def abort_scope(self, response: HttpResponse) -> AbortScope:
+        """Return a block that ends when the client goes."""
+        return AbortScope(response)
 
     def report(self, error: BaseException) -> None:
         """Tell the loop's exception handler."""

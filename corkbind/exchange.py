@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from corkbind._ffi import constants as ck
@@ -62,6 +63,9 @@ class Runtime(Protocol):
 
     def unanswered(self, route: Route, handle: int, failure: CorkbindError | None, returned: str) -> None:
         """Answer for a response that died without an end, because of `failure` if there was one."""
+
+    def abort_scope(self, response: HttpResponse) -> AbstractContextManager[object]:
+        """Return a block that ends when the client goes."""
 
     def report(self, error: BaseException) -> None:
         """Tell the loop's exception handler."""

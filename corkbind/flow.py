@@ -23,6 +23,9 @@ _ck_set_write_offset: Callable[[int, int], int] = lib.ck_set_write_offset
 _ck_want_writable: Callable[[int], int] = lib.ck_want_writable
 _ck_buffered_amount: Callable[[int], int] = lib.ck_buffered_amount
 
+#: What send_chunk offers at once: each try copies what it offers.
+_STEP = 256 * 1024
+
 _ALL_TAKEN = 1
 _HAS_ENDED = 2
 
@@ -116,7 +119,7 @@ class ResponseFlow(ResponseCore):
         if self.buffered_amount and self._state != ENDED:
             # The end of the segment sends what is packed; what the kernel does
             # not take then is worth waiting for.
-            await _next_iteration()
+            await next_iteration()
         if self._state == ABORTED:
             raise ConnectionClosed()
         if self._state != ENDED and _ck_buffered_amount(self._handle) > 0:
@@ -142,9 +145,12 @@ class ResponseFlow(ResponseCore):
         data = buffer.encode() if isinstance(buffer, str) else exact_bytes(buffer)
         start = self.get_write_offset()
         while True:
-            ok, done = self.try_end(data[self.get_write_offset() - start :], total_size)
-            if ok or done:
+            at = self.get_write_offset() - start
+            ok, done = self.try_end(data[at : at + _STEP], total_size)
+            if done or (ok and at + _STEP >= len(data)):
                 return ok, done
+            if ok:
+                continue
             try:
                 await self._writable_once()
             except ConnectionClosed:
@@ -160,7 +166,8 @@ class ResponseFlow(ResponseCore):
 
 
 @types.coroutine
-def _next_iteration() -> Generator[None, None, None]:
+def next_iteration() -> Generator[None, None, None]:
+    """Let the loop do what else is ready; the end of the segment sends what is packed."""
     yield
 
 

@@ -20,6 +20,7 @@ from corkbind.errors import ResponseFinished, odd_character, refusal
 from corkbind.exchange import ABORTED, ENDED, OPEN, as_coroutine
 from corkbind.fields import exact_bytes, field_name, field_value, json_bytes, latin1, status_line, status_number
 from corkbind.flow import ResponseFlow
+from corkbind.parts import ResponseParts
 from corkbind.request import _ck_py_remote_address, address_text
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ _HTML = b"text/html; charset=utf-8"
 _ABOUT_NAME = (CK_NAME, CK_FRAMING)
 
 
-class HttpResponse(ResponseBody, ResponseFlow, ResponseCorking):
+class HttpResponse(ResponseBody, ResponseFlow, ResponseParts, ResponseCorking):
     """Answer one request."""
 
     __slots__ = ()

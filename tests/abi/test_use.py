@@ -28,6 +28,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "exchange",
         "body",
         "flow",
+        "disk",
+        "streaming",
+        "sse",
+        "parts",
         "request",
         "response",
         "cork",
@@ -35,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "tasks",
+        "abort_scope",
         "segments",
         "bridge",
         "dispatch",

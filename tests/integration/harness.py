@@ -111,19 +111,31 @@ def take_response(data: bytes, head_only: bool = False, ended: bool = False) -> 
 
 def take_chunks(data: bytes) -> tuple[bytes, bytes] | None:
     """Take a chunked body off `data`; None while it is incomplete."""
-    body = b""
+    parts, at = [], 0
     while True:
-        line, separator, rest = data.partition(b"\r\n")
-        if not separator:
+        end = data.find(b"\r\n", at)
+        if end < 0:
             return None
+        line, begin = data[at:end], end + 2
         assert re.fullmatch(rb"[0-9a-fA-F]+", line), f"not a chunk size: {line!r}"
         size = int(line, 16)
-        if len(rest) < size + 2:
+        at = begin + size + 2
+        if len(data) < at:
             return None
-        assert rest[size : size + 2] == b"\r\n", "a chunk has another length than it says"
+        assert data[at - 2 : at] == b"\r\n", "a chunk has another length than it says"
         if size == 0:
-            return body, rest[2:]
-        body, data = body + rest[:size], rest[size + 2 :]
+            return b"".join(parts), data[at:]
+        parts.append(data[begin : begin + size])
+
+
+def chunked_body(raw: bytes) -> bytes:
+    """Return the body of one chunked response, which must be complete."""
+    head, _, rest = raw.partition(b"\r\n\r\n")
+    assert b"Transfer-Encoding: chunked" in head, head
+    taken = take_chunks(rest)
+    assert taken is not None, "the last chunk did not come"
+    assert taken[1] == b""
+    return taken[0]
 
 
 def all_responses(data: bytes) -> list[Response]:
