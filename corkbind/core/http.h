@@ -46,6 +46,7 @@ typedef struct ck_app {
     struct ck_connection *first; /* all open connections */
     uint32_t handle;
     bool draining;
+    bool server_timing;          /* each head tells the counters of its connection */
     bool watched;                /* the uncorked callback is wanted */
     ck_limits limits;
     ck_stats stats;

@@ -9,7 +9,10 @@
 #include "scan.h"
 #include "status.h"
 
-enum { TAIL_MAX = 192 /* Date, a length, Connection, an empty line */ };
+enum {
+    TAIL_MAX = 192,  /* Date, a length, Connection, an empty line */
+    TIMING_MAX = 128 /* Server-Timing, three numbers */
+};
 
 char *ck_put_status_line(char *at, int status)
 {
@@ -145,18 +148,30 @@ static uint64_t length_left(const ck_exchange *exchange)
     return exchange->declared > exchange->written ? exchange->declared - exchange->written : 0;
 }
 
+/* What is known before the head leaves: the connection up to here. */
+static char *put_server_timing(char *at, const ck_counters *connection)
+{
+    at = put_number(PUT(at, "Server-Timing: responses;desc=\""), connection->responses);
+    at = put_number(PUT(at, "\", sends;desc=\""), connection->sends);
+    at = put_number(PUT(at, "\", bytes;desc=\""), connection->bytes);
+    return PUT(at, "\"\r\n");
+}
+
 /* The end of the head: what the server owns. */
 int ck_head_finish(ck_exchange *exchange, enum ck_response_framing framing, uint64_t length)
 {
     ck_connection *connection = exchange->connection;
     ck_stream *stream = &connection->stream;
-    char *start = reserve_in_head(exchange, TAIL_MAX);
+    char *start = reserve_in_head(exchange, TAIL_MAX + (connection->app->server_timing ? TIMING_MAX : 0));
     if (!start) {
         return no_room(stream);
     }
     char *at = start;
     if (!exchange->has_date) {
         at = put(at, ck_loop_date(exchange->loop), CK_DATE_LENGTH);
+    }
+    if (connection->app->server_timing) {
+        at = put_server_timing(at, &stream->own);
     }
     bool silent = exchange->status == 204 || (exchange->status == 304 && !exchange->has_length);
     if (silent) {

@@ -19,6 +19,16 @@ int ck_app_watch(uint32_t handle, int on)
     return error;
 }
 
+int ck_app_server_timing(uint32_t handle, int on)
+{
+    int error;
+    ck_app *app = app_of(handle, &error);
+    if (app) {
+        app->server_timing = on != 0;
+    }
+    return error;
+}
+
 /* ---- Routes ---- */
 
 int ck_app_route_stats(uint32_t handle, int first, int count, ck_counters *out)

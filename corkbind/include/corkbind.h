@@ -356,6 +356,9 @@ CK_EXPORT int ck_app_unrouted_stats(uint32_t app, ck_counters *out);
 CK_EXPORT int ck_app_connections(uint32_t app, int order, ck_connection_info *out, int capacity);
 /* Calls the uncorked callback for this app (1), or no more (0). */
 CK_EXPORT int ck_app_watch(uint32_t app, int on);
+/* Adds a Server-Timing field to each head (1), or no more (0): the responses, sends
+ * and bytes of its connection before it. */
+CK_EXPORT int ck_app_server_timing(uint32_t app, int on);
 
 /* ---- An exchange: one request and its response ---- */
 

@@ -169,6 +169,56 @@ static void test_watch(void)
     close_server();
 }
 
+static void test_server_timing(void)
+{
+    open_server(NULL);
+    serve("GET", "/a", answer_path);
+    CHECK(ck_app_server_timing(world.app, 1) == CK_OK);
+    peer *client = dial();
+    feed(client, GET("/a") GET("/a"));
+    CHECK(strstr(heard(client), "\r\nServer-Timing: responses;desc=\"0\", sends;desc=\"0\", bytes;desc=\"0\"\r\n"));
+    CHECK(strstr(heard(client), "\r\nServer-Timing: responses;desc=\"1\", sends;desc=\"0\", bytes;desc=\"0\"\r\n"));
+    CHECK(client->sends == 1);
+    char expected[128];
+    snprintf(expected, sizeof(expected), "\r\nServer-Timing: responses;desc=\"2\", sends;desc=\"1\", bytes;desc=\"%zu\"\r\n",
+        client->out_length);
+    feed(client, GET("/none"));
+    CHECK(strstr(heard(client), expected) && client->sends == 2);
+    CHECK(ck_app_server_timing(world.app, 0) == CK_OK);
+    forget(client);
+    feed(client, GET("/a"));
+    CHECK_HEARD(client, ok("/a"));
+    close_server();
+}
+
+static int last_field;
+
+/* The longest tail still fits where the head ends at the brim of the buffer. */
+static void many_fields(uint32_t handle)
+{
+    static char value[8000];
+    memset(value, 'x', sizeof(value) - 1);
+    CHECK(field(handle, "A", value) >= 0 && field(handle, "B", value) >= 0);
+    value[last_field] = '\0';
+    CHECK(field(handle, "C", value) >= 0);
+    answer_path(handle);
+}
+
+static void test_server_timing_at_the_brim(void)
+{
+    open_server(NULL);
+    serve("GET", "/a", many_fields);
+    CHECK(ck_app_server_timing(world.app, 1) == CK_OK);
+    for (last_field = 0; last_field < 390; last_field++) {
+        peer *client = dial();
+        feed(client, GET("/a"));
+        CHECK(strstr(heard(client), "\r\nServer-Timing: responses;desc=\"0\", sends;") && strstr(heard(client), "\r\n\r\n/a"));
+        reset(client);
+        settle();
+    }
+    close_server();
+}
+
 static void test_stale_app(void)
 {
     open_server(NULL);
@@ -178,6 +228,7 @@ static void test_stale_app(void)
     CHECK(ck_app_destroy(app) == CK_OK);
     CHECK(ck_app_route_stats(app, 0, 1, &counters) == CK_EXPIRED && ck_app_unrouted_stats(app, &counters) == CK_EXPIRED);
     CHECK(ck_app_connections(app, CK_BY_AGE, &info, 1) == CK_EXPIRED && ck_app_watch(app, 1) == CK_EXPIRED);
+    CHECK(ck_app_server_timing(app, 1) == CK_EXPIRED);
     close_server();
 }
 
@@ -188,6 +239,8 @@ int main(void)
     test_connections();
     test_bounds_of_connections();
     test_watch();
+    test_server_timing();
+    test_server_timing_at_the_brim();
     test_stale_app();
     return checks_done();
 }
