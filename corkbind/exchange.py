@@ -19,7 +19,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from corkbind._ffi import constants as ck
 from corkbind._ffi.callbacks import live
@@ -315,6 +315,9 @@ class ResponseCore:
     _state: int
     _extra: Exchange | None
     _route: Route
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot copy or pickle a response: an exchange has one, and it ends once")
 
     def _exchange(self) -> Exchange:
         """Return the exchange that follows this response, making it when needed."""

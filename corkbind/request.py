@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from corkbind import percent
 from corkbind._ffi.constants import CK_EXPIRED, CK_NOLOOP, CK_THREAD
@@ -71,6 +71,9 @@ class HttpRequest:
     _handle: int
     _response: HttpResponse
     _kept: dict[str, Any] | None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot copy or pickle a request: take what you need of it, or keep it with req.preserve()")
 
     def _read(self, name: str) -> Any:
         try:
