@@ -25,12 +25,18 @@ def create_task(
         loop: `app.loop`, or an asyncio loop.
         context: the context to run in; None copies the current one.
     """
-    inner = loop.loop if isinstance(loop, Loop) else loop
+    return _made(loop, work, name, context, {})
+
+
+def _made(
+    loop: Loop | AbstractEventLoop, work: Coroutine[Any, Any, _T], name: str | None, context: Context | None, more: Any
+) -> Task[_T]:
+    options = {"loop": loop.loop if isinstance(loop, Loop) else loop, "name": name, **more}
     if context is None:
-        return Task(work, loop=inner, name=name)
+        return Task(work, **options)
     if sys.version_info >= (3, 11):
-        return Task(work, loop=inner, name=name, context=context)
-    return context.run(lambda: Task(work, loop=inner, name=name))  # a copy of it, which is as near as 3.10 comes
+        return Task(work, context=context, **options)
+    return context.run(lambda: Task(work, **options))  # a copy of it, which is as near as 3.10 comes
 
 
 class TaskFactory:
@@ -45,6 +51,14 @@ class TaskFactory:
     def __init__(self, task_factory_max_items: int = 100_000) -> None:
         pass
 
-    def __call__(self, loop: Loop | AbstractEventLoop, work: Coroutine[Any, Any, _T], **options: Any) -> Task[_T]:
-        """Run a coroutine as a task; see `create_task`."""
-        return create_task(loop, work, **options)
+    def __call__(
+        self,
+        loop: Loop | AbstractEventLoop,
+        work: Coroutine[Any, Any, _T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+        **more: Any,
+    ) -> Task[_T]:
+        """Run a coroutine as a task; `more` is what newer loops give, for `asyncio.Task`."""
+        return _made(loop, work, name, context, more)
