@@ -153,7 +153,7 @@ def minimise(targets: Sequence[Target]) -> None:
             for path in target.corpus.iterdir():
                 shutil.copy(path, folder)
             before = set(os.listdir(folder))
-            build.run([program, "-merge=1", f"-max_len={target.max_len}", folder, grown], stderr=subprocess.DEVNULL)
+            build.run([program, "-set_cover_merge=1", f"-max_len={target.max_len}", folder, grown], stderr=subprocess.DEVNULL)
             added = sorted(set(os.listdir(folder)) - before)
             for name in added:
                 shutil.copy(Path(folder) / name, target.corpus / f"found-{name[:12]}")

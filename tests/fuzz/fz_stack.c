@@ -396,8 +396,9 @@ static void check_heard(const peer *client)
             continue;
         DEMAND(++answers <= requests_seen || (answers == requests_seen + 1 && found.close && found.status >= 400));
         last = found.close;
-        if (last && head_only && found.status == 503 && found.content_length == left)
-            left = 0; /* there was no room to read the request, so that nobody knew of the HEAD */
+        bool unread = found.status == 503 || found.status == 408; /* no room for it, or it came too late */
+        if (last && head_only && unread && found.content_length == left)
+            left = 0; /* an answer from before anybody knew of the HEAD has a body */
     }
 }
 
