@@ -261,6 +261,15 @@ void ck_stream_flush(ck_stream *stream, enum ck_flush_reason reason)
     }
 }
 
+void ck_stream_flush_now(ck_stream *stream)
+{
+    ck_stream_flush(stream, CK_FLUSH_EXPLICIT);
+    if (stream->depth == 0 && stream->cork) {
+        give_back(stream);
+        ck_stream_sent_later(stream);
+    }
+}
+
 int ck_stream_flush_ahead(ck_stream *stream)
 {
     if (!ck_stream_packed(stream)) {

@@ -87,6 +87,9 @@ int ck_stream_cork(ck_stream *stream);
 int ck_stream_uncork(ck_stream *stream);
 /* Sends what is packed. Does not change the number of open corks. */
 void ck_stream_flush(ck_stream *stream, enum ck_flush_reason reason);
+/* The same by the application's wish. With no cork open the stream holds on to nothing:
+ * its next write is a first one again. */
+void ck_stream_flush_now(ck_stream *stream);
 /* Sends the first `mark` packed bytes, to make room behind the others. */
 void ck_stream_flush_before(ck_stream *stream, size_t mark);
 /* Flushes every stream that holds packed bytes, in the order of first write. */

@@ -229,7 +229,7 @@ int ck_flush(uint32_t handle)
     int error;
     ck_stream *stream = stream_of(handle, &error);
     if (stream) {
-        ck_stream_flush(stream, CK_FLUSH_EXPLICIT);
+        ck_stream_flush_now(stream);
     }
     return error;
 }

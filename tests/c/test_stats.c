@@ -169,6 +169,25 @@ static void test_watch(void)
     close_server();
 }
 
+static void test_each_flush_outside_a_cork_begins_anew(void)
+{
+    open_server(NULL);
+    serve("GET", "/park", park);
+    peer *client = dial();
+    feed(client, GET("/park"));
+    CHECK(ck_app_watch(world.app, 1) == CK_OK);
+    for (int i = 1; i <= 3; i++) {
+        CHECK(write_text(parked, "part") >= 0 && ck_flush(parked) == CK_OK);
+        CHECK(client->sends == i && world.uncorked == i && stats().uncorked_writes == (uint64_t) i);
+    }
+    CHECK(ck_cork(parked) == 0 && write_text(parked, "x") >= 0 && ck_flush(parked) == CK_OK);
+    CHECK(write_text(parked, "y") >= 0 && ck_uncork(parked) == 0 && client->sends == 5 && world.uncorked == 3);
+    CHECK(ck_end(parked, "z", 1, CK_CLOSE) == CK_OK && ck_flush(parked) == CK_OK && client->sends == 6 && !client->shut);
+    settle();
+    CHECK(client->shut && route(0).flushes[CK_FLUSH_EXPLICIT] == 5); /* the end is seen to in the step that follows */
+    close_server();
+}
+
 static void test_server_timing(void)
 {
     open_server(NULL);
@@ -239,6 +258,7 @@ int main(void)
     test_connections();
     test_bounds_of_connections();
     test_watch();
+    test_each_flush_outside_a_cork_begins_anew();
     test_server_timing();
     test_server_timing_at_the_brim();
     test_stale_app();
