@@ -471,12 +471,14 @@ def test_py10_no_block_stays_after_ten_thousand_requests() -> None:
             loopback.reset()
 
     with Loopback(app) as loopback:
-        go(loopback, 50)
-        gc.collect()
-        before = sys.getallocatedblocks()
-        go(loopback, 1000)
-        gc.collect()
-        assert sys.getallocatedblocks() - before < 50
+        growth = []
+        for _ in range(3):  # a leak shows in each; what the interpreter itself keeps does not
+            gc.collect()
+            before = sys.getallocatedblocks()
+            go(loopback, 1000)
+            gc.collect()
+            growth.append(sys.getallocatedblocks() - before)
+        assert min(growth) < 10, growth
 
 
 def test_hc10_no_task_stays_of_those_whose_client_left() -> None:

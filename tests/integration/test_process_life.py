@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import Iterator
@@ -35,8 +36,9 @@ app.on_shutdown(lambda: say("on_shutdown"))
 class Program:
     """Watch over a program that talks on its standard streams."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], errors: IO[str]) -> None:
         self.process = process
+        self.errors = errors
         assert process.stdin is not None
         assert process.stdout is not None
         self.input: IO[str] = process.stdin
@@ -57,24 +59,29 @@ class Program:
 
     def end(self) -> tuple[int, list[str], str]:
         """Return its exit status, the lines left to read, and what it wrote to stderr."""
-        out, err = self.process.communicate(timeout=SECONDS)
-        return self.process.returncode, out.splitlines(), err
+        lines = self.output.read().splitlines()  # not communicate(): a line may wait in the buffer already
+        status = self.process.wait(SECONDS)
+        self.errors.seek(0)
+        return status, lines, self.errors.read()
 
 
 @contextmanager
-def program(source: str, *arguments: str, **more: str) -> Iterator[Program]:
+def program(source: str, *arguments: str, stderr: int | None = None) -> Iterator[Program]:
     """Run a program after the preamble; it is killed when the block ends."""
     command = [sys.executable, "-X", "dev", "-c", PREAMBLE + textwrap.dedent(source), *arguments]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(command, text=True, env=environment(**more), **pipes)  # type: ignore[call-overload]
-    killer = threading.Timer(2 * SECONDS, process.kill)  # nothing here may wait for ever
-    killer.start()
-    try:
-        yield Program(process)
-    finally:
-        killer.cancel()
-        process.kill()
-        process.communicate()
+    with tempfile.TemporaryFile("w+") as errors:
+        sink = errors.fileno() if stderr is None else stderr
+        process = subprocess.Popen(
+            command, text=True, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink
+        )
+        killer = threading.Timer(2 * SECONDS, process.kill)  # nothing here may wait for ever
+        killer.start()
+        try:
+            yield Program(process, errors)
+        finally:
+            killer.cancel()
+            process.kill()
+            process.communicate()
 
 
 def needs(loop: str) -> None:
@@ -349,17 +356,18 @@ def test_ft11_a_log_whose_reader_has_gone() -> None:
         listen()
         app.run()
         """
-    with program(source) as running:
-        port = int(running.line())
-        assert running.process.stderr is not None
-        running.process.stderr.close()
-        with Peer(port) as peer:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with program(source, stderr=writer) as running:
+        os.close(writer)
+        with Peer(int(running.line())) as peer:
             for _ in range(5):
                 assert peer.ask("/fail").status == 500
             assert peer.ask("/").body == b"hello"
         running.signal(signal.SIGTERM)
-        assert running.line() == "on_shutdown"
-        assert running.process.wait(SECONDS) in (0, 120), "120: Python could not flush its stderr"
+        status, lines, _ = running.end()
+    assert lines == ["on_shutdown"]
+    assert status in (0, 120), "120: Python could not flush its stderr"
 
 
 def test_pl11_run_twice_and_inside_itself() -> None:
