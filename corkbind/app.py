@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 from corkbind import serving
 from corkbind._ffi import calls
 from corkbind._ffi.loader import lib
-from corkbind.app_routes import AppRoutes
 from corkbind.bridge import Bridge
 from corkbind.cork_modes import FACES
 from corkbind.dispatch import ErrorHandler
@@ -27,6 +26,7 @@ from corkbind.loop import Loop
 from corkbind.options import EXCLUSIVE, AppListenOptions, AppOptions
 from corkbind.request import HttpRequest
 from corkbind.response import HttpResponse
+from corkbind.stats import AppStats
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -55,7 +55,7 @@ class Address(NamedTuple):
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
-class App(AppRoutes):
+class App(AppStats):
     """Serve HTTP.
 
     Args:
@@ -68,6 +68,8 @@ class App(AppRoutes):
             each place once, "strict" raises UncorkedWrite.
         limits: what one client can make the server hold or wait for.
         cancel_on_abort: cancel a handler's task when its client goes.
+        server_timing: add a Server-Timing field with the responses, sends and bytes of
+            the connection before this response.
 
     Raises:
         CorkbindError: `options` asks for TLS.
@@ -86,6 +88,7 @@ class App(AppRoutes):
         cork: CorkMode = "auto",
         limits: Limits | None = None,
         cancel_on_abort: bool = False,
+        server_timing: bool = False,
     ) -> None:
         if options is not None:
             raise CorkbindError("AppOptions asks for TLS, which this version cannot do: terminate TLS in front of it")
@@ -93,6 +96,7 @@ class App(AppRoutes):
             raise ValueError(f"cork must be one of {', '.join(map(repr, FACES))}, not {cork!r}")
         self.limits = limits or Limits()
         super().__init__(FACES[cork], cancel_on_abort)
+        self._server_timing = server_timing
         #: Timers, background work and futures, under socketify's names.
         self.loop = Loop(self)
         self._listeners: list[int] = []
@@ -368,16 +372,6 @@ class App(AppRoutes):
 
         return feed(self, data)
 
-    def stats(self) -> dict[str, Any]:
-        """Return the app's counters; `flushes` by reason. All are 0 while it is closed.
-
-        Raises:
-            WrongThread: ask by app.defer.
-        """
-        if self._native:
-            self._bridge.check_thread("read the counters")
-        return dict(calls.app_stats(self._native))
-
     # -- The native app --
 
     @property
@@ -400,6 +394,7 @@ class App(AppRoutes):
             self._native = 0
             bridge.close()
             raise
+        self._equip(self._native)
         self._dispatcher.bridge = bridge
         self._over = False
 
@@ -412,6 +407,7 @@ class App(AppRoutes):
         self._listeners.clear()
         self._loop = None
         lib.ck_app_destroy(native)
+        self._unequip(native)
         self._bridge.close()
         self._dispatcher.bridge = None
 

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
-import sys
 from collections.abc import Callable
 from typing import Any, Final
 
 from corkbind._ffi.loader import lib
 from corkbind.errors import UncorkedWrite
 from corkbind.exchange import OPEN
+from corkbind.places import Place, caller
 from corkbind.response import HttpResponse
 
 _ck_corked: Callable[[], int] = lib.ck_corked
@@ -40,8 +39,7 @@ _WRITES: Final = (
     "write_header",
     "write_status",
 )
-_PACKAGE: Final = os.path.dirname(os.path.abspath(__file__))
-_reported: Final[set[tuple[str, int]]] = set()
+_reported: Final[set[Place]] = set()
 
 log: Final = logging.getLogger("corkbind.cork")
 
@@ -62,7 +60,7 @@ def _flush_after(response: HttpResponse, name: str, write: Callable[..., Any], a
 
 def _warn_before(response: HttpResponse, name: str, write: Callable[..., Any], arguments: Any, options: Any) -> Any:
     if response._state == OPEN and not _ck_corked():
-        place = _place()
+        place = caller()
         if place not in _reported:
             _reported.add(place)
             log.warning(
@@ -76,16 +74,8 @@ def _warn_before(response: HttpResponse, name: str, write: Callable[..., Any], a
 
 def _raise_before(response: HttpResponse, name: str, write: Callable[..., Any], arguments: Any, options: Any) -> Any:
     if response._state == OPEN and not _ck_corked():
-        raise UncorkedWrite("{}:{}: res.{}() outside any cork; use res.cork(fn) or res.corked()".format(*_place(), name))
+        raise UncorkedWrite("{}:{}: res.{}() outside any cork; use res.cork(fn) or res.corked()".format(*caller(), name))
     return write(response, *arguments, **options)
-
-
-def _place() -> tuple[str, int]:
-    """Return file and line of the nearest caller outside this package."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_lineno
 
 
 def _guarded(name: str, guard: Callable[..., Any]) -> Callable[..., Any]:

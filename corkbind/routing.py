@@ -140,6 +140,10 @@ class Routes:
         """Tell whether a route has a handler in Python."""
         return any(definition.number >= 0 for definition in self._definitions)
 
+    def names(self) -> list[tuple[str, str]]:
+        """Return method and path of each route, in the order in which the core knows them."""
+        return [(definition.method, definition.path) for definition in self._definitions]
+
     def tell_all(self, app: int) -> None:
         """Tell a new native app of all routes.
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
-from ctypes import byref, c_int
+from collections.abc import Iterator, Mapping
+from ctypes import Structure, byref, c_int, c_uint64, sizeof
 from typing import Final
 
 from corkbind._ffi.callbacks import CALLBACKS
-from corkbind._ffi.layouts import ck_limits, ck_stats
+from corkbind._ffi.layouts import ck_connection_info, ck_counters, ck_limits, ck_stats
 from corkbind._ffi.loader import lib
+
+Counters = dict[str, "int | dict[str, int]"]
 
 FLUSH_REASONS: Final = ("uncork", "full", "slow", "explicit", "iteration", "close", "evicted", "vectored")
 
@@ -49,15 +51,60 @@ def app_listen_unix(app: int, path: str, options: int) -> int:
     return _listener(listener, error.value, path)
 
 
-def app_stats(app: int) -> dict[str, int | dict[str, int]]:
+def app_stats(app: int) -> Counters:
     """Return an app's counters by name; those of `flushes` by reason."""
     stats = ck_stats()
     lib.ck_app_stats(app, byref(stats))
-    counters: dict[str, int | dict[str, int]] = {
-        field[0]: getattr(stats, field[0]) for field in ck_stats._fields_ if field[0] != "flushes"
-    }
-    counters["flushes"] = dict(zip(FLUSH_REASONS, stats.flushes, strict=True))
-    return counters
+    return _counters(stats)
+
+
+def _counters(counted: Structure) -> Counters:
+    named: Counters = {field[0]: getattr(counted, field[0]) for field in counted._fields_ if field[0] != "flushes"}
+    named["flushes"] = dict(zip(FLUSH_REASONS, counted.flushes, strict=True))
+    return named
+
+
+class RouteCounters:
+    """Hold the counters of an app's routes, and behind them those of what no route took."""
+
+    __slots__ = ("_rows", "requests")
+
+    def __init__(self, app: int, count: int) -> None:
+        self._rows = (ck_counters * (count + 1))()
+        lib.ck_app_route_stats(app, 0, count, self._rows)
+        lib.ck_app_unrouted_stats(app, byref(self._rows[count]))
+        words = sizeof(ck_counters) // sizeof(c_uint64)
+        flat = (c_uint64 * (words * (count + 1))).from_buffer(self._rows)
+        #: The first counter of each row.
+        self.requests: list[int] = flat[::words]
+
+    def row(self, number: int) -> Counters:
+        """Return the counters of one route by name."""
+        return _counters(self._rows[number])
+
+
+def connections(app: int, order: int, limit: int) -> Iterator[tuple[bytes | None, int, int, int, Counters]]:
+    """Give address, port, state, seconds and counters of open connections; bytes that wait are among the counters.
+
+    Raises:
+        MemoryError: there is not enough.
+    """
+    limit = min(limit, app_open(app))
+    infos = (ck_connection_info * limit)()
+    count = lib.ck_app_connections(app, order, infos, limit)
+    if count < 0:
+        raise MemoryError("cannot list the connections: out of memory")
+    for info in infos[:count]:
+        address = bytes(info.address)[: info.address_length] or None
+        waiting: Counters = {"packed": info.packed, "backlog": info.backlog}
+        yield address, info.port, info.state, info.seconds, {**waiting, **_counters(info.counters)}
+
+
+def app_open(app: int) -> int:
+    """Return the number of an app's open connections."""
+    stats = ck_stats()
+    lib.ck_app_stats(app, byref(stats))
+    return int(stats.open)
 
 
 def _listener(listener: int, error: int, where: str) -> int:

@@ -134,6 +134,7 @@ class Engine:
         self._token = _open()
         with self._entered():
             app._native = calls.app_create(dataclasses.asdict(app.limits))
+            app._equip(app._native)
             self._tell_routes()
             calls.app_listen(app._native, None, 80, 0)
             self._handles = _ck_loop_handles()

@@ -374,6 +374,7 @@ class Loopback(Engine):
             return
         with self._entered():
             self._drop_clients()
+            self.app._unequip(self.app._native)
             self.app._native = 0
         token, self._token = self._token, 0
         left = lib.ck_loopback_close(token)

@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "request",
         "response",
         "cork",
+        "places",
         "cork_modes",
     ),
     (
@@ -48,6 +49,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "router",
         "extension",
         "app_routes",
+        "stats",
         "serving",
         "loop",
         "task_factory",
