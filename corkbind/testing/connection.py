@@ -12,6 +12,7 @@ from corkbind.errors import CorkbindError
 from corkbind.testing.faults import error_number
 
 if TYPE_CHECKING:
+    from corkbind.testing.engine import Engine
     from corkbind.testing.loopback import Loopback
 
 _ck_loopback_send: Callable[[int, bytes, int], int] = lib.ck_loopback_send
@@ -166,12 +167,11 @@ class Connection:
         with self._owner._selected():
             return _ck_loopback_unread(self._number)
 
-    def _collect(self) -> None:
+    def _collect(self, loopback: Engine) -> None:
         """Take over what has been sent, and the state; the loopback is selected."""
         new = _ck_loopback_take(self._number)
         state = _ck_loopback_state(self._number)
         self.writes += new
-        loopback = self._owner
         for data in new:
             loopback._note(self.id, "recv", data)
             if self._window is not None:

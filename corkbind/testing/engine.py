@@ -125,12 +125,9 @@ class Engine:
         self._told = 0
         self._reads = 0  # segments on their way: as many turns are no spin
         self._life: tuple[Any, ...] = (0, self.loop, True, False, [], set(), None, None, None)
+        self._bridge: Bridge | None = None
         # Weak, so that an engine that nobody holds ends at once and gives its loop back.
-        me = weakref.proxy(self)
-        self._bridge: Bridge | None = EngineBridge(me)
-        self.loop.turn = lambda: me._turn()
-        self.loop.wait = lambda: me._wait()
-        self.loop.set_exception_handler(lambda loop, context: me._loop_failed(context))
+        self._wire(weakref.proxy(self))
         self._token = _open()
         with self._entered():
             app._native = calls.app_create(dataclasses.asdict(app.limits))
@@ -138,6 +135,13 @@ class Engine:
             self._tell_routes()
             calls.app_listen(app._native, None, 80, 0)
             self._handles = _ck_loop_handles()
+
+    def _wire(self, me: Engine) -> None:
+        """Let the bridge and the virtual loop know this engine as `me`."""
+        self._bridge = EngineBridge(me)
+        self.loop.turn = lambda: me._turn()
+        self.loop.wait = lambda: me._wait()
+        self.loop.set_exception_handler(lambda loop, context: me._loop_failed(context))
 
     # -- The app is here for the time of a call --
 
@@ -260,7 +264,7 @@ class Engine:
         while (number := _ck_loopback_heard()) >= 0:
             connection = self._by_number.get(number)
             if connection is not None:
-                connection._collect()
+                connection._collect(self)
 
     def _due(self) -> int | None:
         """Return the nanoseconds until the next timer of the app or the core."""

@@ -45,6 +45,10 @@ _PEER_IP: Final = bytes((127, 0, 0, 1))
 _ECONNRESET: Final = 104
 
 
+def _never() -> bool:
+    return False
+
+
 class Loopback(Engine):
     """Serve an app to clients in memory; `with Loopback(app) as lo: ...`.
 
@@ -372,6 +376,15 @@ class Loopback(Engine):
         """
         if not self._token:
             return
+        self._wire(self)  # the collector of garbage has ended what is weak
+        try:
+            self._end()
+        finally:
+            self._bridge = None
+            self.loop.turn = self.loop.wait = _never
+            self.loop.set_exception_handler(None)
+
+    def _end(self) -> None:
         with self._entered():
             self._drop_clients()
             self.app._unequip(self.app._native)
