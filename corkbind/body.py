@@ -41,12 +41,15 @@ DataHandler = Callable[["HttpResponse", bytes, bool], Any]
 
 
 class Body:
-    """Follow the body of one request."""
+    """Follow the body of one request.
 
-    __slots__ = ("_content", "_exchange", "_failure", "_handler", "_mode", "_pumping", "_queue", "_waiters")
+    The exchange owns it and is told to each method: a reference back would make
+    a cycle, and every request with a body would wait for the collector.
+    """
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    __slots__ = ("_content", "_failure", "_handler", "_mode", "_pumping", "_queue", "_waiters")
+
+    def __init__(self) -> None:
         self._mode = 0
         self._content: bytes | None = None
         self._failure: int | None = None
@@ -65,12 +68,11 @@ class Body:
         """Tell whether `on_data` has more to come."""
         return self._handler is not None
 
-    @property
-    def failure(self) -> CorkbindError | None:
-        """Return why the body will never be complete, once that is known."""
-        return None if self._failure is None else _failure(self._failure, self._exchange.reason, self._mode != 0)
+    def failure(self, reason: int) -> CorkbindError | None:
+        """Return why the body will never be complete, once that is known; `reason` is that of the abort."""
+        return None if self._failure is None else _failure(self._failure, reason, self._mode != 0)
 
-    async def collect(self) -> bytes:
+    async def collect(self, exchange: Exchange) -> bytes:
         """Return the whole body, whenever it is complete.
 
         Raises:
@@ -81,22 +83,22 @@ class Body:
         """
         if self._content is None:
             if self._failure is not None:
-                raise _failure(self._failure, self._exchange.reason, self._mode != 0)
-            if self._waiters or not self._ask(ck.CK_BODY_COLLECT):
-                return await self._wait()
-            self._content = _ck_py_body_take(self._exchange.handle) or b""
+                raise _failure(self._failure, exchange.reason, self._mode != 0)
+            if self._waiters or not self._ask(exchange, ck.CK_BODY_COLLECT):
+                return await self._wait(exchange)
+            self._content = _ck_py_body_take(exchange.handle) or b""
         return self._content
 
-    async def _wait(self) -> bytes:
-        self._exchange.keep()
-        future = self._exchange.route.runtime.create_future()
+    async def _wait(self, exchange: Exchange) -> bytes:
+        exchange.keep()
+        future = exchange.route.runtime.create_future()
         self._waiters.append(future)
         content: bytes | None = await future
         if content is None:  # asked for only now, when the reason of the abort is known
-            raise self.failure or _failure(ck.CK_BODY_INCOMPLETE, self._exchange.reason, self._mode != 0)
+            raise self.failure(exchange.reason) or _failure(ck.CK_BODY_INCOMPLETE, exchange.reason, self._mode != 0)
         return content
 
-    def stream(self, handler: DataHandler) -> None:
+    def stream(self, exchange: Exchange, handler: DataHandler) -> None:
         """Hand each part to `handler` as it comes.
 
         Raises:
@@ -106,19 +108,18 @@ class Body:
             raise BodyInUse("on_data has a handler for this body already")
         self._handler = handler
         try:
-            self._ask(ck.CK_BODY_STREAM)
+            self._ask(exchange, ck.CK_BODY_STREAM)
         except BaseException:
             self._handler = None
             raise
 
-    def _ask(self, mode: int) -> bool:
-        result = _ck_body_ask(self._exchange.handle, mode)
+    def _ask(self, exchange: Exchange, mode: int) -> bool:
+        result = _ck_body_ask(exchange.handle, mode)
         if result == ck.CK_STATE:
             raise BodyInUse("this body is read in another way already: either on_data, or body() and its kin")
         if result == ck.CK_ABORTED:
-            raise _failure(
-                ck.CK_BODY_INCOMPLETE if self._failure is None else self._failure, self._exchange.reason, self._mode != 0
-            )
+            event = ck.CK_BODY_INCOMPLETE if self._failure is None else self._failure
+            raise _failure(event, exchange.reason, self._mode != 0)
         if result < 0:
             raise refusal(result, "read the request body")
         self._mode = mode
@@ -126,13 +127,13 @@ class Body:
 
     # What the exchange calls.
 
-    def event(self, event: int) -> None:
+    def event(self, exchange: Exchange, event: int) -> None:
         """Resolve who waits for the collected body."""
         if event != ck.CK_BODY_COMPLETE:
             self.fail(event)
             return
         if self._content is None:
-            self._content = _ck_py_body_take(self._exchange.handle) or b""
+            self._content = _ck_py_body_take(exchange.handle) or b""
         waiters, self._waiters = self._waiters, []
         for future in waiters:
             if not future.done():
@@ -150,14 +151,14 @@ class Body:
             if not future.done():
                 future.set_result(None)
 
-    def data(self, response: HttpResponse, chunk: bytes, last: bool) -> None:
+    def data(self, exchange: Exchange, response: HttpResponse, chunk: bytes, last: bool) -> None:
         """Give a part to the handler; coroutines run one after the other."""
         handler = self._handler
         if handler is None:
             return
         if last:
             self._handler = None
-        self._exchange.call(response, self._give, response, handler, chunk, last)
+        exchange.call(response, self._give, response, handler, chunk, last)
 
     def _give(self, response: HttpResponse, handler: DataHandler, chunk: bytes, last: bool) -> Any:
         value = handler(response, chunk, last)
@@ -167,12 +168,11 @@ class Body:
         if self._pumping:
             return None
         self._pumping = True
-        return self._pump()
+        return self._pump(response._handle)
 
-    async def _pump(self) -> None:
+    async def _pump(self, handle: int) -> None:
         # Reading stops while a part is being worked on, so that the queue
         # holds no more than one read of parts.
-        handle = self._exchange.handle
         _ck_pause(handle, 1)
         try:
             while self._queue:
@@ -210,8 +210,11 @@ class ResponseBody(ResponseCore):
     def _body(self) -> Body:
         exchange = self._exchange()
         if exchange.body is None:
-            exchange.body = Body(exchange)
+            exchange.body = Body()
         return exchange.body
+
+    async def _collected(self) -> bytes:
+        return await self._body().collect(self._exchange())
 
     def on_data(self, handler: DataHandler) -> Self:
         """Hand each part of the request body to `handler(res, chunk, is_end)`.
@@ -229,7 +232,7 @@ class ResponseBody(ResponseCore):
         exchange = self._kept()
         body = self._body()
         exchange.hold()
-        body.stream(handler)
+        body.stream(exchange, handler)
         return self
 
     async def get_data(self) -> BytesIO:
@@ -240,11 +243,11 @@ class ResponseBody(ResponseCore):
                 arrived, which nobody can tell from a complete body.)
             BodyTooLarge, BodyMalformed, BodyInUse: as `HttpRequest.body`.
         """
-        return BytesIO(await self._body().collect())
+        return BytesIO(await self._collected())
 
     async def get_text(self, encoding: str = "utf-8") -> str | None:
         """Return the request body as text, or None when it cannot be decoded."""
-        content = await self._body().collect()
+        content = await self._collected()
         try:
             return content.decode(encoding)
         except UnicodeDecodeError:
@@ -252,7 +255,7 @@ class ResponseBody(ResponseCore):
 
     async def get_json(self) -> Any:
         """Return the request body parsed as JSON, or None when it is none."""
-        content = await self._body().collect()
+        content = await self._collected()
         try:
             return self._route.runtime.loads(content)
         except (ValueError, RecursionError):
@@ -260,7 +263,7 @@ class ResponseBody(ResponseCore):
 
     async def get_form_urlencoded(self, encoding: str = "utf-8") -> dict[str, str] | None:
         """Return the fields of an HTML form, the last of a name, or None when it is none."""
-        content = await self._body().collect()
+        content = await self._collected()
         try:
             return dict(percent.pairs(content.decode("latin-1"), "the form", encoding))
         except BadRequest:

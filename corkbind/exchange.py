@@ -221,7 +221,7 @@ class Exchange:
 
     def _died(self, watch: weakref.ref[HttpResponse]) -> None:
         if self._watch is watch and self.kept:
-            failure = self.body.failure if self.body is not None else None
+            failure = self.body.failure(self.reason) if self.body is not None else None
             try:
                 self.route.runtime.unanswered(self.route, self.handle, failure, self.returned)
             finally:
@@ -256,7 +256,7 @@ class Exchange:
         """Take note that a body is there or never will be."""
         if self.body is not None:
             broken_off = self.body.streaming and event != ck.CK_BODY_COMPLETE
-            self.body.event(event)
+            self.body.event(self, event)
             if event == ck.CK_BODY_COMPLETE or _ck_alive(self.handle) != ck.CK_ABORTED:
                 if broken_off:  # nobody waits, so nobody else would learn of it
                     self._tell_aborted()
@@ -266,7 +266,7 @@ class Exchange:
         """Hand on the next part of a streamed body."""
         response = self.face()
         if self.body is not None and response is not None:
-            self.body.data(response, chunk, last)
+            self.body.data(self, response, chunk, last)
             self.rest()
 
     def writable(self) -> None:

@@ -270,7 +270,7 @@ class HttpRequest:
             BodyMalformed: its framing is broken; a 400 when not caught.
             BodyInUse: on_data reads it already.
         """
-        return await self._response._body().collect()
+        return await self._response._collected()
 
     async def text(self, encoding: str = "utf-8") -> str:
         """Return the body as text.
