@@ -24,6 +24,7 @@ from corkbind.errors import (
     WrongThread,
 )
 from corkbind.extension import AppExtension
+from corkbind.files import sendfile
 from corkbind.fixed import Fixed
 from corkbind.limits import Limits
 from corkbind.loop import Loop, Timer
@@ -77,4 +78,5 @@ __all__ = [
     "corked_socket",
     "create_task",
     "middleware",
+    "sendfile",
 ]

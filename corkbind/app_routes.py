@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from corkbind.fixed import Fixed
 from corkbind.response import HttpResponse
 from corkbind.router import Router
 from corkbind.routing import RouteMethods, Routes, tell
+from corkbind.static_files import StaticFiles, redirect_to_directory
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -66,6 +68,28 @@ class AppRoutes(RouteMethods):
             TypeError: the prefix is no str, or a middleware cannot be called.
         """
         return Router(self, prefix, *middlewares)
+
+    def static(
+        self,
+        route: str,
+        directory: str | os.PathLike[str],
+        *,
+        index: str | None = "index.html",
+        cache_control: str | None = None,
+        precompressed: bool = True,
+        dotfiles: bool = False,
+    ) -> Self:
+        """Serve the files of a directory below `route`; the rest as StaticFiles.
+
+        Raises:
+            NotADirectoryError: `directory` is none.
+            ValueError: the route is no pattern, or `index` no plain name.
+        """
+        serve = StaticFiles(directory, index=index, cache_control=cache_control, precompressed=precompressed, dotfiles=dotfiles)
+        below = str(route).rstrip("/")
+        if below and index is not None:
+            self.add_route("GET", below, redirect_to_directory)
+        return self.add_route("GET", f"{below}/*", serve)
 
     def register(self, extension: Extension) -> Self:
         """Let `extension(request, response, websocket)` add methods and properties; see AppExtension.
