@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import app_every_path
+
 from corkbind import App, HttpRequest, HttpResponse
 
 BODY = "a body\n"
@@ -134,11 +136,34 @@ def big_head(res: HttpResponse, req: HttpRequest) -> None:
     answer(res, "big_head")
 
 
+#: Paths from outside this file that are counted by system calls as well.
+EVERY_PATH = (
+    "plain_middleware",
+    "coroutine_middleware",
+    "behind_middleware",
+    "error_handler",
+    "error_handler_late",
+    "timeout",
+    "async_for",
+    "async_generator",
+    "queue",
+    "add_reader",
+    "done_callback",
+    "executor_callback",
+    "protocol",
+    "set_timeout",
+    "stored",
+    "cork_send",
+)
+
+
 def make_app() -> App:
-    app = App()
+    app = App().set_error_handler(app_every_path.recover)
     parked: list[HttpResponse] = []
     for name, function in SCENARIOS.items():
         app.any(f"/{name}", function)
+    for name in EVERY_PATH:
+        app_every_path.PATHS[name].install(app)
 
     @app.get("/park")
     def park(res: HttpResponse, req: HttpRequest) -> None:

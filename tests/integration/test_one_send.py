@@ -14,7 +14,8 @@ from typing import Any
 
 import app_one_send
 import pytest
-from app_one_send import BODY, SCENARIOS
+from app_every_path import PATHS
+from app_one_send import BODY, EVERY_PATH, SCENARIOS
 from harness import HERE, Stream, request, serve, strace
 
 from corkbind import App, HttpRequest, HttpResponse
@@ -54,8 +55,10 @@ def one(name: str) -> None:
     EXPECTED[name] = [[name]]
 
 
-for _name in SCENARIOS:
+for _name in (*SCENARIOS, *EVERY_PATH):
     one(_name)
+    if _name in PATHS and PATHS[_name].outside:
+        OUTSIDE[_name] = 1
 
 
 async def park(port: int, count: int) -> list[Stream]:
@@ -130,7 +133,7 @@ def test_counters(in_loop: Callable[..., Any], name: str) -> None:
             assert stats["sends"] == len(EXPECTED[name]) + asked
             assert stats["uncorked_writes"] == OUTSIDE.get(name, 0)
             assert stats["nested_corks"] == (1 if name == "cork_another" else 0)
-            assert stats["rollbacks"] == stats["overflows"] == 0
+            assert (stats["rollbacks"], stats["overflows"]) == (int(name.startswith("error_handler")), 0)
             assert set(stats["flushes"]) >= {"uncork", "iteration", "slow", "full"}
             assert sum(stats["flushes"].values()) == stats["sends"]
 
