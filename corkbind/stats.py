@@ -88,6 +88,15 @@ class AppStats(AppRoutes):
             for address, port, state, seconds, counters in calls.connections(self._native, _ORDERS[order], limit)
         ]
 
+    def backlog(self) -> int:
+        """Return the bytes that wait for clients, on all connections.
+
+        Raises:
+            WrongThread: ask by app.defer.
+        """
+        self._check_reader()
+        return int(lib.ck_app_backlog(self._native)) if self._native else 0
+
     def trace_uncorked(self) -> Self:
         """Note from now on where writes outside any cork come from: `uncorked_places` tells.
 

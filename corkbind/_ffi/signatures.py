@@ -110,6 +110,7 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_app_route_stats", c_int, (c_uint, c_int, c_int, POINTER(ck_counters))),
     Row("ck_app_unrouted_stats", c_int, (c_uint, POINTER(ck_counters))),
     Row("ck_app_connections", c_int, (c_uint, c_int, POINTER(ck_connection_info), c_int)),
+    Row("ck_app_backlog", c_int64, (c_uint,)),
     Row("ck_app_watch", c_int, (c_uint, c_int)),
     Row("ck_app_server_timing", c_int, (c_uint, c_int)),
     # An exchange: one request and its response

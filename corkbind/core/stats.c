@@ -62,6 +62,20 @@ static uint64_t backlog_of(const ck_connection *connection)
     return ck_stream_buffered(&connection->stream) - ck_stream_packed(&connection->stream);
 }
 
+int64_t ck_app_backlog(uint32_t handle)
+{
+    int error;
+    const ck_app *app = app_of(handle, &error);
+    if (!app) {
+        return error;
+    }
+    uint64_t sum = 0;
+    for (const ck_connection *c = app->first; c; c = c->next) {
+        sum += backlog_of(c);
+    }
+    return (int64_t) sum;
+}
+
 static uint64_t rank(const ck_connection *connection, int order)
 {
     return order == CK_BY_BACKLOG ? backlog_of(connection) : connection->stream.own.bytes;

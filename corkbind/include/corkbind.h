@@ -354,6 +354,8 @@ CK_EXPORT int ck_app_unrouted_stats(uint32_t app, ck_counters *out);
 /* Describes at most `capacity` open connections, the first ones in an order (enum
  * ck_connection_order). Returns how many, CK_NOMEM, or CK_STATE for no such order. */
 CK_EXPORT int ck_app_connections(uint32_t app, int order, ck_connection_info *out, int capacity);
+/* Returns the bytes that wait for clients, on all connections, or a ck_result. */
+CK_EXPORT int64_t ck_app_backlog(uint32_t app);
 /* Calls the uncorked callback for this app (1), or no more (0). */
 CK_EXPORT int ck_app_watch(uint32_t app, int on);
 /* Adds a Server-Timing field to each head (1), or no more (0): the responses, sends

@@ -123,6 +123,7 @@ static void test_connections(void)
     settle();
     found = connection_at(CK_BY_BACKLOG, 0);
     CHECK(found.state == CK_CONNECTION_RESPONSE && found.backlog > 0 && found.packed == 0);
+    CHECK(ck_app_backlog(world.app) == (int64_t) found.backlog);
     CHECK(found.counters.uncorked_writes == 1 && found.counters.flushes[CK_FLUSH_ITERATION] == 1);
     close_server();
 }
@@ -247,7 +248,7 @@ static void test_stale_app(void)
     CHECK(ck_app_destroy(app) == CK_OK);
     CHECK(ck_app_route_stats(app, 0, 1, &counters) == CK_EXPIRED && ck_app_unrouted_stats(app, &counters) == CK_EXPIRED);
     CHECK(ck_app_connections(app, CK_BY_AGE, &info, 1) == CK_EXPIRED && ck_app_watch(app, 1) == CK_EXPIRED);
-    CHECK(ck_app_server_timing(app, 1) == CK_EXPIRED);
+    CHECK(ck_app_server_timing(app, 1) == CK_EXPIRED && ck_app_backlog(app) == CK_EXPIRED);
     close_server();
 }
 

@@ -46,7 +46,7 @@ def test_routes(talk: Talk) -> None:
         assert set(rows[0]["flushes"]) == set(total["flushes"])
 
     talk(app, conversation)
-    assert app.route_stats() == app.connections() == [], "a closed app has no counters"
+    assert app.route_stats() == app.connections() == [] and app.backlog() == 0, "a closed app has no counters"
 
 
 def test_ten_thousand_routes_are_bounded(talk: Talk) -> None:
@@ -92,7 +92,7 @@ def test_connections(talk: Talk) -> None:
         waiting[0].write(b"y" * 20_000_000)
         (slowest,) = app.connections(1, "backlog")
         assert slowest["port"] == newest["port"]
-        assert slowest["backlog"] > 0
+        assert slowest["backlog"] == app.backlog() > 0
         assert slowest["state"] == "response"
         assert slowest["seconds"] >= 0
         with pytest.raises(ValueError, match="order must be one of 'newest'"):
@@ -110,7 +110,7 @@ def test_other_threads_are_refused(talk: Talk) -> None:
     found: list[BaseException] = []
 
     def ask() -> None:
-        for read in (app.stats, app.route_stats, app.connections):
+        for read in (app.stats, app.route_stats, app.connections, app.backlog):
             try:
                 read()
             except WrongThread as error:
@@ -122,7 +122,7 @@ def test_other_threads_are_refused(talk: Talk) -> None:
         thread.join()
 
     talk(app, conversation)
-    assert len(found) == 3
+    assert len(found) == 4
     assert "app.defer" in str(found[0])
 
 
