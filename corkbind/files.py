@@ -35,8 +35,8 @@ _ck_send_file: Callable[[int, int, int, int], int] = lib.ck_send_file
 
 #: Up to this size a file is read, and leaves with its head in one send.
 SMALL: Final = 64 * 1024
-#: What is handed to the kernel at once, and looked for in the page cache before.
-WINDOW: Final = 4 * 1024 * 1024
+#: What is handed to the kernel at once, if the page cache has it.
+WINDOW: Final = 16 * 1024 * 1024
 #: A path that was opened so many seconds ago is opened without a thread: the
 #: kernel still knows its directories.
 RECENT_SECONDS: Final = 60.0
@@ -257,10 +257,10 @@ async def _answer(res: HttpResponse, req: HttpRequest, opened: Opened, options: 
             _write_fields(res, fields, status)
             res.end(data)
     else:
-        await page_cache.fetch(res._route.runtime, opened.file, first, min(length, WINDOW))
+        window = await page_cache.fetch(res._route.runtime, opened.file, first, min(length, WINDOW))
         if res._state == OPEN:
             _write_fields(res, {**fields, "Content-Length": length}, status)
-            await _send_windows(res, opened, first, length)
+            await _send_windows(res, opened, first, first + length, window)
 
 
 def _conditions(req: HttpRequest) -> Conditions:
@@ -305,12 +305,10 @@ async def _read(res: HttpResponse, opened: Opened, offset: int, length: int) -> 
     return data
 
 
-async def _send_windows(res: HttpResponse, opened: Opened, offset: int, length: int) -> None:
-    """Send a part of a file whose first window has been fetched."""
+async def _send_windows(res: HttpResponse, opened: Opened, offset: int, end: int, window: int) -> None:
+    """Send a part of a file whose first `window` bytes have been fetched."""
     res._before_body()
-    end = offset + length
-    while res._state == OPEN and offset < end:
-        window = min(WINDOW, end - offset)
+    while res._state == OPEN:
         result = _ck_send_file(res._handle, opened.file, offset, window)
         if result < 0:
             _send_failed(res, opened, result)
@@ -321,7 +319,7 @@ async def _send_windows(res: HttpResponse, opened: Opened, offset: int, length: 
             return
         if not result & _ALL_TAKEN and not await _all_taken(res, opened, end):
             return
-        await page_cache.fetch(res._route.runtime, opened.file, offset, min(WINDOW, end - offset))
+        window = await page_cache.fetch(res._route.runtime, opened.file, offset, min(WINDOW, end - offset))
 
 
 async def _all_taken(res: HttpResponse, opened: Opened, end: int) -> bool:

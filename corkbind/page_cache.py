@@ -15,27 +15,34 @@ from corkbind.disk import in_thread
 if TYPE_CHECKING:
     from corkbind.exchange import Runtime
 
-#: The kernel reads ahead, and so fills the cache, in steps of this size.
-_STEP: Final = 128 * 1024
+#: One byte of so many is looked for; what is between is taken to be as it is.
+STEP: Final = 512 * 1024
+#: What is read ahead in one go where the cache has nothing.
+_FETCHED: Final = 4 * 1024 * 1024
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 _SCRATCH: Final = 1024 * 1024
+_UNKNOWN: Final = (errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
-def is_cached(file: int, offset: int, length: int) -> bool:
-    """Tell whether a part of a file is in the page cache, by a byte of each step.
+def cached(file: int, offset: int, length: int) -> int:
+    """Return how much of a part of a file is in the page cache, from its beginning on.
 
-    False too where the file system cannot tell.
+    Nothing, where the file system cannot tell.
     """
-    if not _NOWAIT:
-        return False
-    byte = bytearray(1)
-    places = [*range(offset, offset + length, _STEP), offset + length - 1]
+    byte = [bytearray(1)]
+    end = offset + length
+    there = offset
     try:
-        return all(os.preadv(file, [byte], place, _NOWAIT) == 1 for place in places)
+        for place in (*range(offset, end, STEP), end - 1) if _NOWAIT else ():
+            if not os.preadv(file, byte, place, _NOWAIT):
+                break
+            there = place
+        else:
+            there = end if _NOWAIT else offset
     except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-            return False
-        raise
+        if error.errno not in _UNKNOWN:
+            raise
+    return there - offset
 
 
 def read_through(file: int, offset: int, length: int) -> None:
@@ -49,14 +56,18 @@ def read_through(file: int, offset: int, length: int) -> None:
         offset += got
 
 
-async def fetch(runtime: Runtime, file: int, offset: int, length: int) -> None:
-    """Have a part of a file in the page cache.
+async def fetch(runtime: Runtime, file: int, offset: int, length: int) -> int:
+    """Have the beginning of a part of a file in the page cache; return how much.
 
     Raises:
         OSError: the file cannot be read.
     """
-    if not is_cached(file, offset, length):
-        await in_thread(runtime, read_through, file, offset, length)
+    there = cached(file, offset, length)
+    if there:
+        return there
+    length = min(length, _FETCHED)
+    await in_thread(runtime, read_through, file, offset, length)
+    return length
 
 
 async def read(runtime: Runtime, file: int, offset: int, length: int) -> bytes:

@@ -579,7 +579,7 @@ def test_a_cold_file_is_fetched_in_a_thread(talk: Talk, large: Path, monkeypatch
         fetched.append((offset, length, threading.current_thread().name))
         read_through(file, offset, length)
 
-    monkeypatch.setattr(page_cache, "is_cached", lambda file, offset, length: False)
+    monkeypatch.setattr(page_cache, "cached", lambda file, offset, length: 0)
     monkeypatch.setattr(page_cache, "read_through", watched)
 
     async def conversation(client: Any) -> None:
@@ -587,7 +587,7 @@ def test_a_cold_file_is_fetched_in_a_thread(talk: Talk, large: Path, monkeypatch
 
     talk(served(large), conversation)
     assert [(offset, length) for offset, length, _ in fetched] == [
-        (offset, min(files.WINDOW, LARGE - offset)) for offset in range(0, LARGE, files.WINDOW)
+        (offset, 4 << 20) for offset in range(0, LARGE, 4 << 20)
     ]
     assert all(name.startswith("corkbind-disk") for _, _, name in fetched)
 
