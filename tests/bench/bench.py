@@ -24,15 +24,28 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from servers import PeerError, Server, check_down, check_pipelined, check_text, check_up, check_user, cpu_seconds
+from servers import (
+    PeerError,
+    Server,
+    check_down,
+    check_file,
+    check_pipelined,
+    check_text,
+    check_up,
+    check_user,
+    cpu_seconds,
+    make_file,
+)
 
 HERE = Path(__file__).parent
 OUT = HERE.parents[1] / "build" / "bench"
-PEERS = ["corkbind", "corkbind-uvloop", "socketify", "uvicorn", "granian", "robyn", "aiohttp"]
+PEERS = ["corkbind", "corkbind-uvloop", "socketify", "uvicorn", "granian", "robyn", "aiohttp", "nginx"]
 # Ratios are to these, where they were measured.
-YARDSTICKS = ["socketify", "corkbind"]
+YARDSTICKS = ["socketify", "corkbind", "nginx"]
 WRK_PACKAGES = {"apt-get": "sudo apt-get install wrk", "pacman": "sudo pacman -S wrk", "brew": "brew install wrk",
                 "apk": "sudo apk add wrk", "dnf": "sudo dnf install wrk"}  # fmt: skip
+NEEDS = {"socketify": "socketify needs libuv and zlib: sudo apt-get install libuv1 zlib1g",
+         "nginx": "the case `file` is measured against nginx: sudo apt-get install nginx-light"}  # fmt: skip
 WARM_UP_SECONDS = 1.0
 
 
@@ -43,6 +56,8 @@ class Case(NamedTuple):
     connections: int = 64
     pipelined: int = 1
     body: int = 0
+    peers: tuple[str, ...] = ()  # those that take part; none named: all but nginx
+    drops: bool = False  # the load is sink.py, which throws away what it gets, and not wrk
 
 
 CASES = {
@@ -54,6 +69,7 @@ CASES = {
     "single": Case("fixed text, 1 connection", "/", check_text, connections=1),
     "down": Case("64 KiB down", "/down", check_down),
     "up": Case("64 KiB up", "/up", check_up, body=65536),
+    "file": Case("a file of 100 MiB", "/files/large", check_file, 4, peers=("corkbind", "corkbind-uvloop", "nginx"), drops=True),
 }
 
 
@@ -77,17 +93,20 @@ def cores() -> tuple[int | None, int | None]:
 
 
 def load(server: Server, case: Case, seconds: float, core: int | None) -> dict[str, float]:
-    """Runs wrk on a case; returns what load.lua reports."""
+    """Runs wrk on a case, or sink.py; returns what load.lua reports."""
     whole = max(1, round(seconds))
-    command = ["wrk", "-t1", f"-c{case.connections}", f"-d{whole}s", "--latency", "-s", str(HERE / "load.lua")]
-    command.append(f"http://127.0.0.1:{server.port}{case.path}")
+    if case.drops:
+        command = [sys.executable, str(HERE / "sink.py"), str(server.port), case.path, str(case.connections), str(whole)]
+    else:
+        command = ["wrk", "-t1", f"-c{case.connections}", f"-d{whole}s", "--latency", "-s", str(HERE / "load.lua")]
+        command.append(f"http://127.0.0.1:{server.port}{case.path}")
     if core is not None:
         command = ["taskset", "-c", str(core), *command]
     environment = {**os.environ, "BENCH_PIPELINED": str(case.pipelined), "BENCH_BODY": str(case.body)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=seconds + 30)
     report = re.search(r"^RESULT (.*)$", done.stdout, re.MULTILINE)
     if not report:
-        raise PeerError(f"wrk failed: {(done.stderr or done.stdout).strip()[-200:]}")
+        raise PeerError(f"{command[0]} failed: {(done.stderr or done.stdout).strip()[-200:]}")
     result: dict[str, float] = json.loads(report.group(1))
     return result
 
@@ -110,12 +129,16 @@ def start(names: list[str], core: int | None) -> list[Server]:
             server = Server(name, core)
         except PeerError as error:
             print(f"{name} {error}", file=sys.stderr)
-            if name == "socketify":
-                print("socketify needs libuv and zlib: sudo apt-get install libuv1 zlib1g", file=sys.stderr)
+            if name in NEEDS:
+                print(NEEDS[name], file=sys.stderr)
             continue
         server.pause()
         servers.append(server)
     return servers
+
+
+def takes_part(peer: str, case: Case) -> bool:
+    return peer in case.peers if case.peers else peer != "nginx"
 
 
 def able(server: Server, chosen: dict[str, Case]) -> set[str]:
@@ -123,6 +146,8 @@ def able(server: Server, chosen: dict[str, Case]) -> set[str]:
     found = set()
     server.resume()
     for name, case in chosen.items():
+        if not takes_part(server.name, case):
+            continue
         try:
             case.check(server, case.path)
             found.add(name)
@@ -181,11 +206,12 @@ def row(peer: str, by_peer: dict[str, list[Sample]], yardsticks: list[str]) -> s
     """Returns a peer's line of one case: medians over the rounds."""
     samples = by_peer.get(peer)
     if not samples:
-        return f"  {peer:<10}{'-':>11}" + f"{'-':>12}" * len(yardsticks) + f"{'-':>11}{'-':>9}{'-':>9}"
+        return f"  {peer:<15}{'-':>11}" + f"{'-':>12}" * len(yardsticks) + f"{'-':>11}{'-':>9}{'-':>9}"
     cpu, rate, p50, p99, failed = (median(column) for column in zip(*samples, strict=True))
     ratios = (f"{ratio(samples, by_peer[other]):.2f}" if other in by_peer else "-" for other in yardsticks)
     shown = "".join(f"{text:>12}" for text in ratios)
-    line = f"  {peer:<10}{cpu:>11.2f}{shown}{rate:>11,.0f}{milliseconds(p50):>9}{milliseconds(p99):>9}"
+    rates = f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}"
+    line = f"  {peer:<15}{cpu:>11.2f}{shown}{rates:>11}{milliseconds(p50):>9}{milliseconds(p99):>9}"
     return line + (f"  {failed:.0f} failed" if failed else "")
 
 
@@ -195,9 +221,16 @@ def table(results: Results, peers: list[str]) -> Iterator[str]:
     ratios = "".join(f"{'/ ' + other:>12}" for other in yardsticks)
     for name, by_peer in results.items():
         yield f"\n{name}: {CASES[name].title}"
-        yield f"  {'':<10}{'CPU µs/req':>11}{ratios}{'req/s':>11}{'p50 ms':>9}{'p99 ms':>9}"
-        for peer in peers:
+        yield f"  {'':<15}{'CPU µs/req':>11}{ratios}{'req/s':>11}{'p50 ms':>9}{'p99 ms':>9}"
+        for peer in (peer for peer in peers if takes_part(peer, CASES[name])):
             yield row(peer, by_peer, yardsticks)
+
+
+def version(peer: str) -> str:
+    if peer != "nginx":
+        return metadata.version(peer.partition("-")[0])
+    nginx = shutil.which("nginx")
+    return subprocess.run([nginx, "-v"], capture_output=True, text=True).stderr.strip() if nginx else "none"
 
 
 def save(results: Results, peers: list[str], options: argparse.Namespace) -> Path:
@@ -210,7 +243,7 @@ def save(results: Results, peers: list[str], options: argparse.Namespace) -> Pat
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
         "rounds": options.rounds,
         "seconds": options.seconds,
-        "versions": {peer: metadata.version(peer.partition("-")[0]) for peer in peers},
+        "versions": {peer: version(peer) for peer in peers},
         "samples": samples,
     }
     path = OUT / time.strftime("%Y%m%d-%H%M%S.json")
@@ -241,14 +274,15 @@ def main() -> int:
         print(f"the load comes from wrk, which is not installed: {hint}", file=sys.stderr)
         return 1
     OUT.mkdir(parents=True, exist_ok=True)
+    make_file(OUT / "files" / "large")
     server_core, load_core = cores()
     if server_core is None:
         print("one core only: server and load share it, so trust the CPU time and not the rates", file=sys.stderr)
-    servers = start(options.peers, server_core)
+    chosen = {name: CASES[name] for name in options.cases}
+    servers = start([peer for peer in options.peers if any(takes_part(peer, case) for case in chosen.values())], server_core)
     if not servers:
         return 1
     try:
-        chosen = {name: CASES[name] for name in options.cases}
         results = bench(servers, chosen, options.rounds, options.seconds, load_core)
     finally:
         for server in servers:

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
+FILES = HERE.parents[1] / "build" / "bench" / "files"
+FILE_SIZE = 100 * 1024 * 1024
 START_SECONDS = 15
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -129,6 +131,19 @@ def check_user(server: Server, path: str) -> None:
 def check_down(server: Server, path: str) -> None:
     status, _, body = server.get("GET", path)
     expect(path, (status, len(body)), (200, 65536))
+
+
+def make_file(path: Path) -> None:
+    """Makes the file that the case `file` sends, if it is not there."""
+    if not path.exists() or path.stat().st_size != FILE_SIZE:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.urandom(1 << 20) * (FILE_SIZE >> 20))
+
+
+def check_file(server: Server, path: str) -> None:
+    status, headers, body = server.get("GET", path)
+    expect(path, (status, len(body), "etag" in headers), (200, FILE_SIZE, True))
+    expect(path, body == (FILES / "large").read_bytes(), True)
 
 
 def check_up(server: Server, path: str) -> None:

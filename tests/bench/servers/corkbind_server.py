@@ -2,11 +2,14 @@
 
 import asyncio
 import sys
+from pathlib import Path
 
 from corkbind import App
 
 BODY = b"x" * 65536
+FILES = Path(__file__).resolve().parents[3] / "build" / "bench" / "files"
 app = App()
+app.static("/files", FILES)
 
 
 @app.get("/")
