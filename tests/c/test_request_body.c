@@ -292,7 +292,7 @@ static void test_limit_by_length(void)
     close_server();
 }
 
-/* CH-31, CH-32: at the byte that says so. */
+/* CH-31, CH-32: at the end of the size line that says so. */
 static void test_limit_chunked(void)
 {
     ck_limits limits = limits_default;
@@ -303,14 +303,16 @@ static void test_limit_chunked(void)
     CHECK_HEARD(client, ok("hello"));
     feed(client, CHUNKED "3\r\nhel\r\n2\r\nlo\r\n");
     forget(client);
-    feed(client, "1");
+    feed(client, "1\r");
+    CHECK_HEARD(client, "");
+    feed(client, "\n");
     CHECK_HEARD(client, refusal("413 Content Too Large"));
     CHECK_LOG("request 0|there|request 0|body 2|aborted 3|");
     CHECK(ck_alive(kept) == CK_ABORTED && ck_body_ask(kept, CK_BODY_COLLECT) == CK_ABORTED);
     client = dial();
     feed(client, CHUNKED);
     long memory = world.memory;
-    feed(client, "40000000");
+    feed(client, "40000000\r\n");
     CHECK(world.memory <= memory + 2);
     CHECK_HEARD(client, refusal("413 Content Too Large"));
     forget_log();
