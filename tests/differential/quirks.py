@@ -160,6 +160,11 @@ def _of_10_with_coding(shape: Shape) -> bool:
     return shape.version == b"HTTP/1.0" and shape.values(b"transfer-encoding") != []
 
 
+def _close_and_keep_alive(shape: Shape) -> bool:
+    options = [option.strip() for option in b",".join(shape.values(b"connection")).lower().split(b",")]
+    return shape.version == b"HTTP/1.0" and b"close" in options and b"keep-alive" in options
+
+
 def _coding_in_capitals(shape: Shape) -> bool:
     return any(value != value.lower() for value in shape.values(b"transfer-encoding"))
 
@@ -288,6 +293,14 @@ QUIRKS: tuple[Quirk, ...] = (
         post_chunks(b"1 ;a\r\nx\r\n0\r\n\r\n"),
     ),
     # -- httptools --
+    Quirk(
+        "httptools-close-1.0",
+        Kind.DIFFERENT,
+        "httptools",
+        _close_and_keep_alive,
+        "RFC 9112 S9.3: close is looked for first; llhttp lets keep-alive win in HTTP/1.0",
+        get(b"/", b"Connection: keep-alive, close", version=b"HTTP/1.0"),
+    ),
     Quirk(
         "httptools-upgrade-body",
         Kind.DIFFERENT,
