@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
 from corkbind.testing.reader import Response, ResponseError, read_responses
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from corkbind.app import App
     from corkbind.testing.connection import Connection
     from corkbind.testing.loopback import Loopback
+
+_OWNED: Final = (b"connection", b"content-length", b"date", b"transfer-encoding")
 
 Expected = tuple[type[BaseException], ...]
 
@@ -52,7 +54,7 @@ def _of_connection(connection: Connection, loopback: Loopback) -> Iterator[str]:
     seen = see_requests(sent)
     where = f"connection {connection.id}"
     try:
-        responses, end = read_responses(received, [request.method for request in seen], connection.closed is not None)
+        responses, end = read_answers(received, [request.method for request in seen], connection.closed is not None)
     except ResponseError as error:
         yield f"{where}: what the server sent is no HTTP: {error}"
         return
@@ -74,16 +76,44 @@ def _of_connection(connection: Connection, loopback: Loopback) -> Iterator[str]:
         yield f"{where}: nothing brings an answer to {_words(seen[len(responses)])}"
 
 
+def read_answers(received: bytes, methods: Sequence[str], closed: bool) -> tuple[list[Response], int]:
+    """Return what `read_responses` does; where there are more answers than methods known, they may be to HEAD.
+
+    Raises:
+        ResponseError: the bytes are no responses.
+    """
+    failure: ResponseError | None = None
+    responses: list[Response] = []
+    end = 0
+    try:
+        responses, end = read_responses(received, methods, closed)
+    except ResponseError as error:
+        failure = error
+    if failure is not None or end < len(received):
+        try:
+            as_head = read_responses(received, [*methods, *["HEAD"] * len(received)], closed)
+        except ResponseError:
+            as_head = [], 0
+        if as_head[1] == len(received) and len(as_head[0]) > len(methods):
+            return as_head
+    if failure is not None:
+        raise failure
+    return responses, end
+
+
 def _words(request: Seen) -> str:
     return f"{request.method} {request.target.decode('latin-1')}"
 
 
 def _injected(sent: bytes, response: Response) -> Iterator[str]:
-    """Find field lines of a head that stand in the request only when it is decoded."""
-    plain = set(sent.split(b"\r\n"))
+    """Find field lines of a head that stand in the request only when it is decoded.
+
+    Those that the server alone writes may be the same by chance.
+    """
+    plain = set(sent.replace(b"\r", b"\n").split(b"\n"))
     decoded = {line for line in unquote_to_bytes(sent).replace(b"\r", b"\n").split(b"\n") if line not in plain}
     for line in response.head.split(b"\r\n")[1:]:
-        if len(line) > 2 and line in decoded:
+        if len(line) > 2 and line in decoded and line.partition(b":")[0].lower() not in _OWNED:
             yield f"the request has put a field into the response's head: {line!r}"
 
 

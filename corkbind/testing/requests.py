@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-_HEAD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e\x80-\xff]+) HTTP/1\.([01])\r\n((?:[^\r\n]+\r\n)*)\r\n")
+_HEAD: Final = re.compile(
+    rb"(?:\r\n){0,2}([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e\x80-\xff]+) HTTP/1\.([0-9])\r\n((?:[^\r\n]+\r\n)*)\r\n"
+)
 _LENGTH: Final = re.compile(rb"(?i)^content-length:[ \t]*([0-9]+)[ \t]*\r$", re.MULTILINE)
 _CHUNKED: Final = re.compile(rb"(?i)^transfer-encoding:[ \t]*chunked[ \t]*\r$", re.MULTILINE)
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
