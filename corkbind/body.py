@@ -104,8 +104,8 @@ class Body:
         Raises:
             BodyInUse: somebody reads the body already.
         """
-        if self._handler is not None:
-            raise BodyInUse("on_data has a handler for this body already")
+        if self._mode == ck.CK_BODY_STREAM:
+            raise BodyInUse("this body is read part by part already, or has been")
         self._handler = handler
         try:
             self._ask(exchange, ck.CK_BODY_STREAM)

@@ -453,6 +453,24 @@ def test_second_reader_is_refused(talk: Talk) -> None:
     talk(app, conversation)
 
 
+def test_second_reader_is_refused_after_the_end_too(talk: Talk) -> None:
+    app = App()
+
+    @app.post("/")
+    async def handler(res: HttpResponse, req: HttpRequest) -> None:
+        ended = asyncio.Event()
+        res.on_data(lambda res, chunk, last: ended.set() if last else None)
+        await ended.wait()
+        with pytest.raises(BodyInUse, match="has been"):
+            res.on_data(lambda res, chunk, last: None)
+        res.end("ok")
+
+    async def conversation(client: Client) -> None:
+        assert (await client.ask("/", "POST", b"x")).body == b"ok"
+
+    talk(app, conversation)
+
+
 def test_too_large_can_be_caught(talk: Talk) -> None:
     app = App()
 
