@@ -29,6 +29,7 @@ from corkbind.fixed import Fixed
 from corkbind.limits import Limits
 from corkbind.loop import Loop, Timer
 from corkbind.middleware import middleware
+from corkbind.multipart import FormData, MultipartLimits, UploadedFile
 from corkbind.options import AppListenOptions, AppOptions
 from corkbind.request import HttpRequest
 from corkbind.response import HttpResponse
@@ -56,12 +57,14 @@ __all__ = [
     "ConnectionClosed",
     "CorkbindError",
     "Fixed",
+    "FormData",
     "HttpRequest",
     "HttpResponse",
     "Limits",
     "LoadError",
     "Loop",
     "MiddlewareRouter",
+    "MultipartLimits",
     "OpCode",
     "Request",
     "RequestExpired",
@@ -74,6 +77,7 @@ __all__ = [
     "TaskFactory",
     "Timer",
     "UncorkedWrite",
+    "UploadedFile",
     "WrongThread",
     "corked_socket",
     "create_task",

@@ -44,6 +44,10 @@ class AbortScope:
         return self
 
     def _aborted(self, response: HttpResponse) -> None:
+        if response._state == OPEN:
+            # Only the request's body has broken off; the client may still read.
+            response.on_aborted(self._handler)
+            return
         # While the task itself runs, what it wrote has found out: it sees `aborted`.
         if self._task is not None and running_task() is not self._task:
             self._cut = True

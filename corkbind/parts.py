@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from corkbind.body_chunks import BodyChunks
 from corkbind.exchange import ResponseCore
+from corkbind.multipart import FormData, Multipart, MultipartLimits, read_form
 from corkbind.sse import EventStream
 from corkbind.streaming import stream
+
+_LIMITS: Final = MultipartLimits()
 
 
 class ResponseParts(ResponseCore):
@@ -51,3 +55,39 @@ class ResponseParts(ResponseCore):
             retry: milliseconds after which a browser connects again.
         """
         return EventStream(self._self(), ping, retry)
+
+    def chunks(self) -> BodyChunks:
+        """Read the request's body as it comes: `async for chunk in res.chunks(): ...`.
+
+        The connection is read no faster than the chunks are asked for.
+        """
+        return BodyChunks(self._self())
+
+    def multipart(self, limits: MultipartLimits = _LIMITS) -> Multipart:
+        """Read a multipart form part by part: `async for part in res.multipart(): ...`.
+
+        Needs python-multipart: `pip install corkbind[forms]`.
+
+        Args:
+            limits: what the client may send; see MultipartLimits. The whole is
+                bounded by the route's or app's limit of bodies unless they say `total`.
+
+        Raises:
+            BadRequest: the request is no multipart/form-data; answered with 400.
+            CorkbindError: python-multipart is not installed.
+        """
+        return Multipart(self._self(), limits)
+
+    async def get_form_data(self, limits: MultipartLimits = _LIMITS) -> FormData:
+        """Return a whole form, multipart or urlencoded; larger files of it lie in temporary files.
+
+        Args:
+            limits: as for `multipart`.
+
+        Raises:
+            BadRequest: it is no form, or malformed; answered with 400.
+            BodyTooLarge: it passes a limit; answered with 413.
+            BodyIncomplete, BodyMalformed, BodyInUse: as for `get_data`.
+            CorkbindError: it is multipart, and python-multipart is not installed.
+        """
+        return await read_form(self._self(), limits)

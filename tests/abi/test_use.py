@@ -31,6 +31,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "disk",
         "streaming",
         "sse",
+        "body_chunks",
+        "multipart",
         "parts",
         "ranges",
         "validators",
