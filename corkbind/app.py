@@ -372,6 +372,24 @@ class App(AppStats):
 
         return feed(self, data)
 
+    def inspect(
+        self, path: str = "/_cork", *, allow: Callable[[HttpRequest], object] | None = None, interval: float = 1.0
+    ) -> Self:
+        """Mount a page that shows the app's counters live, and note where writes outside any cork come from.
+
+        Args:
+            allow: tells by the request who may see it; None = clients on this machine.
+                Behind a proxy all clients are: say who may.
+            interval: seconds between reports.
+
+        Raises:
+            ValueError: the path is no plain path, or the interval no time.
+        """
+        from corkbind.inspector.mount import mount
+
+        mount(self, path, allow, interval)
+        return self
+
     # -- The native app --
 
     @property

@@ -59,6 +59,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "extension",
         "app_routes",
         "stats",
+        "inspector.report",
+        "inspector.mount",
         "serving",
         "loop",
         "task_factory",

@@ -1,0 +1,1 @@
+"""Show an app's counters live on a page: see App.inspect."""
