@@ -420,6 +420,27 @@ def test_cookies_go_along(talk: Talk, tmp_path: Path) -> None:
     talk(app, conversation)
 
 
+@pytest.mark.parametrize("size", [100, files.SMALL + 1])
+def test_fields_before_and_with_the_file(talk: Talk, tmp_path: Path, size: int) -> None:
+    (tmp_path / "file").write_bytes(bytes(size))
+    app = App()
+
+    @app.get("/:name")
+    async def handler(res: HttpResponse, req: HttpRequest) -> None:
+        res.write_header("Before", "1")
+        await sendfile(res, req, tmp_path / (req.get_parameter(0) or ""), headers={"With": "2"})
+
+    async def conversation(client: Any) -> None:
+        answer = await client.ask("/file")
+        assert (answer.status, answer["before"], answer["with"], len(answer.body)) == (200, "1", "2", size)
+        part = await client.ask("/file", headers="Range: bytes=0-9\r\n")
+        assert (part.status, part["before"], len(part.body)) == (206, "1", 10)
+        missing = await client.ask("/none")
+        assert (missing.status, missing["before"], missing.all("with")) == (404, "1", [])
+
+    talk(app, conversation)
+
+
 def test_a_disk_that_fails_is_a_500(talk: Talk, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: Any) -> Any:
         raise OSError(5, "Input/output error")
@@ -586,9 +607,7 @@ def test_a_cold_file_is_fetched_in_a_thread(talk: Talk, large: Path, monkeypatch
         assert len((await client.ask("/files/file")).body) == LARGE
 
     talk(served(large), conversation)
-    assert [(offset, length) for offset, length, _ in fetched] == [
-        (offset, 4 << 20) for offset in range(0, LARGE, 4 << 20)
-    ]
+    assert [(offset, length) for offset, length, _ in fetched] == [(offset, 4 << 20) for offset in range(0, LARGE, 4 << 20)]
     assert all(name.startswith("corkbind-disk") for _, _, name in fetched)
 
 
