@@ -12,7 +12,7 @@ from typing import Any
 from corkbind.fuzz.case import Case, from_bytes
 from corkbind.fuzz.mutate import Mutator
 from corkbind.fuzz.session import Enough, Session
-from corkbind.testing.words import routes_of
+from corkbind.testing.words import functions_of, routes_of
 
 _BATCH = 500  # examples that hypothesis draws at once
 _BETWEEN = 12  # mutated cases for each example: they cost a fraction of it
@@ -125,7 +125,8 @@ def run_atheris(session: Session, seed: int, words: Sequence[str]) -> None:
             _leave(session)
 
     session.coverage.stop()  # atheris traces by itself
-    atheris.instrument_all()
+    for function in functions_of(session.app):
+        atheris.instrument_func(function)
     seeds = [case.stream + bytes(8) for case in session.corpus.load()]
     mutator = Mutator(routes_of(session.app), words, random.Random(seed))
     seeds += [mutator.fresh().stream + bytes(8) for _ in range(50)]

@@ -123,6 +123,14 @@ def routes_of(app: App) -> list[RouteWords]:
     return found or [RouteWords("*", "/", ())]
 
 
+def functions_of(app: App) -> list[FunctionType]:
+    """Return the user's functions that an app's handlers are made of, each once."""
+    from corkbind._ffi.callbacks import entries
+
+    numbers = [definition.number for definition in app._routes._definitions if definition.number >= 0]
+    return list(dict.fromkeys(function for number in numbers for function in _functions(entries[number])))
+
+
 def is_users(file: str) -> bool:
     """Tell whether a source file is the user's: not Python's, not installed, not corkbind's."""
     if file.startswith("<"):
