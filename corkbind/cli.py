@@ -1,4 +1,4 @@
-"""Serve an app from the command line: `corkbind module:app --port 8000`."""
+"""Serve an app from the command line: `corkbind module:app --port 8000`; or look at its source: `corkbind lint path/`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from corkbind import lint
 from corkbind.app import App
 from corkbind.options import EXCLUSIVE, AppListenOptions
 
@@ -20,6 +21,9 @@ class CommandError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["lint"]:
+        return lint.main(arguments[1:])
     options = _parser().parse_args(arguments)
     try:
         app = find_app(options.app)
@@ -60,7 +64,11 @@ def find_app(name: str) -> App:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="corkbind", description="Serve a corkbind app.")
+    parser = argparse.ArgumentParser(
+        prog="corkbind",
+        description="Serve a corkbind app.",
+        epilog="corkbind lint path/ finds code that writes outside a cork; see corkbind lint --help.",
+    )
     parser.add_argument("app", help="module:attribute of the App, as in hello:app")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port, 0 for a free one (default: %(default)s)")
