@@ -424,8 +424,8 @@ class App(AppStats):
         native, self._native = self._native, 0
         self._listeners.clear()
         self._loop = None
-        lib.ck_app_destroy(native)
         self._unequip(native)
+        lib.ck_app_destroy(native)
         self._bridge.close()
         self._dispatcher.bridge = None
 

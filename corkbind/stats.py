@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from corkbind._ffi import calls
@@ -34,6 +35,7 @@ class AppStats(AppRoutes):
 
     _places: Places | None = None
     _server_timing = False
+    _last_look: Callable[[int], object] | None = None
 
     def stats(self) -> dict[str, Any]:
         """Return the app's counters; `flushes` by reason. All are 0 while it is closed.
@@ -128,5 +130,7 @@ class AppStats(AppRoutes):
             lib.ck_app_server_timing(native, 1)
 
     def _unequip(self, native: int) -> None:
-        """Forget a native app that is over."""
+        """Forget a native app that is about to be over."""
         watchers.pop(native, None)
+        if self._last_look is not None and native:
+            self._last_look(native)

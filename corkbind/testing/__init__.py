@@ -10,6 +10,7 @@ from corkbind.testing.choices import Choices
 from corkbind.testing.connection import Connection
 from corkbind.testing.faults import Faults
 from corkbind.testing.loopback import Loopback
+from corkbind.testing.one_send import CorkReport, assert_one_send
 from corkbind.testing.oracles import (
     LoopbackViolation,
     require_corked_as_uncorked,
@@ -24,12 +25,14 @@ from corkbind.testing.virtual_loop import VirtualLoop
 __all__ = [
     "Choices",
     "Connection",
+    "CorkReport",
     "Faults",
     "Loopback",
     "LoopbackViolation",
     "Response",
     "ResponseError",
     "VirtualLoop",
+    "assert_one_send",
     "encode_request",
     "read_response",
     "read_responses",
