@@ -391,12 +391,16 @@ def test_py05_lengths_around_two_to_the_31(length: int) -> None:
 # -- Growth (PY-09, PY-10, HC-10) --
 
 
+def of_the_package(kind: type) -> bool:
+    return str(kind.__module__).partition(".")[0] == "corkbind"  # of a class of classes it may be a descriptor
+
+
 def corkbind_objects() -> dict[str, int]:
     """Return how many objects of the package's classes are alive."""
     counts: dict[str, int] = {}
     for thing in gc.get_objects():
         kind = type(thing)
-        if kind.__module__.partition(".")[0] == "corkbind":
+        if of_the_package(kind):
             counts[kind.__qualname__] = counts.get(kind.__qualname__, 0) + 1
     return counts
 
@@ -423,7 +427,7 @@ def test_py09_nothing_needs_the_collector(numbers: tuple[int, ...]) -> None:
         try:
             go(100)
             gc.collect()
-            garbage = [thing for thing in gc.garbage if type(thing).__module__.partition(".")[0] == "corkbind"]
+            garbage = [thing for thing in gc.garbage if of_the_package(type(thing))]
         finally:
             gc.set_debug(0)
             gc.garbage.clear()
