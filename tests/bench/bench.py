@@ -33,15 +33,18 @@ from servers import (
     check_text,
     check_up,
     check_user,
+    check_written,
     cpu_seconds,
     make_file,
 )
 
 HERE = Path(__file__).parent
 OUT = HERE.parents[1] / "build" / "bench"
-PEERS = ["corkbind", "corkbind-uvloop", "socketify", "uvicorn", "granian", "robyn", "aiohttp", "nginx"]
-# Ratios are to these, where they were measured.
-YARDSTICKS = ["socketify", "corkbind", "nginx"]
+# These are measured in every case that names nobody else; the others stand beside one peer in a case of their own.
+GENERAL = ["corkbind", "corkbind-uvloop", "socketify", "uvicorn", "granian", "robyn", "aiohttp"]
+PEERS = [*GENERAL, "corkbind-send", "socketify-corked", "nginx"]
+# Ratios are to these, where they take part.
+YARDSTICKS = ["socketify", "socketify-corked", "corkbind", "corkbind-send", "nginx"]
 WRK_PACKAGES = {"apt-get": "sudo apt-get install wrk", "pacman": "sudo pacman -S wrk", "brew": "brew install wrk",
                 "apk": "sudo apk add wrk", "dnf": "sudo dnf install wrk"}  # fmt: skip
 NEEDS = {"socketify": "socketify needs libuv and zlib: sudo apt-get install libuv1 zlib1g",
@@ -56,7 +59,7 @@ class Case(NamedTuple):
     connections: int = 64
     pipelined: int = 1
     body: int = 0
-    peers: tuple[str, ...] = ()  # those that take part; none named: all but nginx
+    peers: tuple[str, ...] = ()  # those that take part; none named: GENERAL
     drops: bool = False  # the load is sink.py, which throws away what it gets, and not wrk
 
 
@@ -65,6 +68,12 @@ CASES = {
     "json": Case("JSON, a path parameter, two headers", "/users/42", check_user),
     "coroutine": Case("coroutine that does not wait", "/async", check_text),
     "wait": Case("coroutine that waits once", "/wait", check_text),
+    "written": Case(
+        "after one wait, status, four headers and end, one by one",
+        "/written",
+        check_written,
+        peers=("corkbind", "corkbind-uvloop", "corkbind-send", "socketify", "socketify-corked"),
+    ),
     "pipelined": Case("16 requests pipelined", "/", check_pipelined, pipelined=16),
     "single": Case("fixed text, 1 connection", "/", check_text, connections=1),
     "down": Case("64 KiB down", "/down", check_down),
@@ -138,7 +147,7 @@ def start(names: list[str], core: int | None) -> list[Server]:
 
 
 def takes_part(peer: str, case: Case) -> bool:
-    return peer in case.peers if case.peers else peer != "nginx"
+    return peer in (case.peers or GENERAL)
 
 
 def able(server: Server, chosen: dict[str, Case]) -> set[str]:
@@ -202,26 +211,30 @@ def milliseconds(microseconds: float) -> str:
     return f"{microseconds / 1000:.2f}" if microseconds else "-"  # wrk has no high percentiles of few pipelined batches
 
 
+def width(yardstick: str) -> int:
+    return max(12, len(yardstick) + 5)
+
+
 def row(peer: str, by_peer: dict[str, list[Sample]], yardsticks: list[str]) -> str:
     """Returns a peer's line of one case: medians over the rounds."""
     samples = by_peer.get(peer)
     if not samples:
-        return f"  {peer:<15}{'-':>11}" + f"{'-':>12}" * len(yardsticks) + f"{'-':>11}{'-':>9}{'-':>9}"
+        return f"  {peer:<17}{'-':>11}" + "".join(f"{'-':>{width(other)}}" for other in yardsticks) + f"{'-':>11}{'-':>9}{'-':>9}"
     cpu, rate, p50, p99, failed = (median(column) for column in zip(*samples, strict=True))
-    ratios = (f"{ratio(samples, by_peer[other]):.2f}" if other in by_peer else "-" for other in yardsticks)
-    shown = "".join(f"{text:>12}" for text in ratios)
+    ratios = ((f"{ratio(samples, by_peer[other]):.2f}" if other in by_peer else "-", width(other)) for other in yardsticks)
+    shown = "".join(f"{text:>{wide}}" for text, wide in ratios)
     rates = f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}"
-    line = f"  {peer:<15}{cpu:>11.2f}{shown}{rates:>11}{milliseconds(p50):>9}{milliseconds(p99):>9}"
+    line = f"  {peer:<17}{cpu:>11.2f}{shown}{rates:>11}{milliseconds(p50):>9}{milliseconds(p99):>9}"
     return line + (f"  {failed:.0f} failed" if failed else "")
 
 
 def table(results: Results, peers: list[str]) -> Iterator[str]:
     """Yields the lines of the report: a block for each case, a line for each peer."""
-    yardsticks = [name for name in YARDSTICKS if name in peers]
-    ratios = "".join(f"{'/ ' + other:>12}" for other in yardsticks)
     for name, by_peer in results.items():
+        yardsticks = [other for other in YARDSTICKS if other in peers and takes_part(other, CASES[name])]
+        ratios = "".join(f"{'/ ' + other:>{width(other)}}" for other in yardsticks)
         yield f"\n{name}: {CASES[name].title}"
-        yield f"  {'':<15}{'CPU µs/req':>11}{ratios}{'req/s':>11}{'p50 ms':>9}{'p99 ms':>9}"
+        yield f"  {'':<17}{'CPU µs/req':>11}{ratios}{'req/s':>11}{'p50 ms':>9}{'p99 ms':>9}"
         for peer in (peer for peer in peers if takes_part(peer, CASES[name])):
             yield row(peer, by_peer, yardsticks)
 

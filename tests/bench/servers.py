@@ -128,6 +128,13 @@ def check_user(server: Server, path: str) -> None:
     expect(path, headers.get("content-type", "").split(";")[0], "application/json")
 
 
+def check_written(server: Server, path: str) -> None:
+    status, headers, body = server.get("GET", path)
+    expect(path, (status, body), (201, b"Hello, World!"))
+    wanted = {"content-type": "text/plain", "cache-control": "no-store", "x-request-id": "5f3a9c", "x-frame-options": "DENY"}
+    expect(path, {name: headers.get(name) for name in wanted}, wanted)
+
+
 def check_down(server: Server, path: str) -> None:
     status, _, body = server.get("GET", path)
     expect(path, (status, len(body)), (200, 65536))

@@ -34,6 +34,17 @@ async def wait(res, req):
     res.end("Hello, World!")
 
 
+@app.get("/written")
+async def written(res, req):
+    await asyncio.sleep(0)
+    res.write_status(201)
+    res.write_header("Content-Type", "text/plain")
+    res.write_header("Cache-Control", "no-store")
+    res.write_header("X-Request-Id", "5f3a9c")
+    res.write_header("X-Frame-Options", "DENY")
+    res.end("Hello, World!")
+
+
 @app.get("/down")
 def down(res, req):
     res.end(BODY)

@@ -29,6 +29,16 @@ async def wait(res, req):
     res.cork_end("Hello, World!")  # as its documentation advises after an await: `end` costs 15 sends here
 
 
+async def written(res, req):
+    await asyncio.sleep(0)
+    res.write_status("201 Created")
+    res.write_header("Content-Type", "text/plain")
+    res.write_header("Cache-Control", "no-store")
+    res.write_header("X-Request-Id", "5f3a9c")
+    res.write_header("X-Frame-Options", "DENY")
+    res.end("Hello, World!")
+
+
 def down(res, req):
     res.end(BODY)
 
@@ -44,6 +54,7 @@ app.get("/", text)
 app.get("/users/:id", user)
 app.get("/async", coroutine)
 app.get("/wait", wait)
+app.get("/written", written)
 app.get("/down", down)
 app.post("/up", up)
 app.listen(AppListenOptions(port=int(sys.argv[1]), host="127.0.0.1"))
