@@ -51,7 +51,7 @@ OPTIONAL = ["-fno-plt", "-fno-semantic-interposition", "-flto=auto", "-Wl,--gc-s
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1", "-DCK_POISON"]
 SANITIZER_OPTIONS = {"UBSAN_OPTIONS": "print_stacktrace=1", "ASAN_OPTIONS": "detect_stack_use_after_return=1"}
 # C tests whose subject scans bytes run again where char is unsigned, and without vector instructions.
-SCANNING = ("scan", "http_parser", "exhaustive", "router")
+SCANNING = ("scan", "utf8", "ws_frame", "http_parser", "exhaustive", "router")
 PORTABILITY = ("-funsigned-char", "-DCK_PORTABLE_SCAN")
 TEST_SECONDS = 300
 
