@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 #: Field names already encoded; applications use few, but may compute them.
-_names: Final[dict[str, bytes]] = {}
+known_names: Final[dict[str, bytes]] = {}
 _NAMES_KEPT: Final = 1024
 
 BytesLike = bytes | bytearray | memoryview
@@ -50,12 +50,12 @@ def field_name(name: str | bytes) -> bytes:
         ValueError: a character is outside latin-1.
     """
     if type(name) is str:
-        known = _names.get(name)
+        known = known_names.get(name)
         if known is not None:
             return known
         encoded = latin1(name, "the field name")
-        if len(_names) < _NAMES_KEPT:
-            _names[name] = encoded
+        if len(known_names) < _NAMES_KEPT:
+            known_names[name] = encoded
         return encoded
     if isinstance(name, str):
         return latin1(name, "the field name")

@@ -18,7 +18,7 @@ from corkbind.cookies import format_cookie
 from corkbind.cork import ResponseCorking
 from corkbind.errors import ResponseFinished, odd_character, refusal
 from corkbind.exchange import ABORTED, ENDED, OPEN, as_coroutine
-from corkbind.fields import exact_bytes, field_name, field_value, json_bytes, latin1, status_line, status_number
+from corkbind.fields import exact_bytes, field_name, field_value, json_bytes, known_names, latin1, status_line, status_number
 from corkbind.flow import ResponseFlow
 from corkbind.parts import ResponseParts
 from corkbind.request import _ck_py_remote_address, address_text
@@ -31,7 +31,7 @@ Fields = Mapping[str, Any] | Iterable[tuple[str | bytes, str | bytes | int]]
 _ck_alive: Callable[[int], int] = lib.ck_alive
 _ck_status: Callable[[int, int], int] = lib.ck_status
 _ck_status_line: Callable[[int, bytes, int], int] = lib.ck_status_line
-_ck_header: Callable[[int, bytes, int, bytes, int], int] = lib.ck_header
+_ck_header_bytes: Callable[[int, bytes, bytes], int] = lib.ck_header_bytes
 _ck_write: Callable[[int, bytes, int], int] = lib.ck_write
 _ck_end: Callable[[int, bytes, int, int], int] = lib.ck_end
 _ck_end_bytes: Callable[[int, bytes], int] = lib.ck_end_bytes
@@ -49,6 +49,7 @@ _BYTES = b"text/plain"
 _JSON = b"application/json"
 _HTML = b"text/html; charset=utf-8"
 
+_TYPE_LENGTH = len("Content-Type")
 _ABOUT_NAME = (CK_NAME, CK_FRAMING)
 
 
@@ -99,7 +100,13 @@ class HttpResponse(ResponseBody, ResponseFlow, ResponseParts, ResponseCorking):
             ValueError: it is not from 200 to 599, or its reason cannot be sent.
             TypeError: it is of another type.
         """
-        if self._state != ABORTED:
+        if self._state == ABORTED:
+            return self
+        if type(status) is int and 100 <= status <= 999:  # else a hot call cannot take it
+            result = _ck_status(self._handle, status)
+            if result < 0:
+                self._refused(result, f"write the status {status!r}", status)
+        else:
             self._put_status(status)
         return self
 
@@ -120,16 +127,30 @@ class HttpResponse(ResponseBody, ResponseFlow, ResponseParts, ResponseCorking):
                 or one outside latin-1, or the field is the server's own.
             TypeError: a type is another.
         """
-        if self._state != ABORTED:
-            self._put_header(key, value)
+        if self._state == ABORTED:
+            return self
+        # Nearly every field is text whose name came before: no call but the core's.
+        if type(key) is str and type(value) is str:
+            try:
+                result = _ck_header_bytes(self._handle, known_names[key], value.encode("latin1"))
+            except (KeyError, UnicodeEncodeError):
+                pass
+            else:
+                if result < 0:
+                    self._header_refused(result, key, value)
+                return self
+        self._put_header(key, value)
         return self
 
     def _put_header(self, key: str | bytes, value: str | bytes | int) -> None:
         name = field_name(key)
         content = field_value(value, key)
-        result = _ck_header(self._handle, name, len(name), content, len(content))
+        result = _ck_header_bytes(self._handle, name, content)
         if result < 0:
-            self._refused(result, f"write the header {key!r}", key if result in _ABOUT_NAME else content)
+            self._header_refused(result, key, content)
+
+    def _header_refused(self, result: int, key: str | bytes, content: str | bytes) -> None:
+        self._refused(result, f"write the header {key!r}", key if result in _ABOUT_NAME else content)
 
     def set_cookie(self, name: str, value: str, options: Mapping[str, Any] | None = None, **more: Any) -> Self:
         """Add a Set-Cookie field of its own, sent with the head.
@@ -293,10 +314,11 @@ class HttpResponse(ResponseBody, ResponseFlow, ResponseParts, ResponseCorking):
     def _put_headers(self, headers: Fields | None) -> bool:
         """Write fields; tell whether a Content-Type was among them."""
         typed = False
+        put = HttpResponse.write_header  # not self's: a mode of corking makes that a write of its own
         for key, values in headers.items() if isinstance(headers, Mapping) else headers or ():
-            typed = typed or field_name(key).lower() == b"content-type"
             for value in values if isinstance(values, (list, tuple)) else (values,):
-                self._put_header(key, value)
+                put(self, key, value)
+            typed = typed or (len(key) == _TYPE_LENGTH and field_name(key).lower() == b"content-type")
         return typed
 
     def _typed(self, message: object) -> tuple[bytes, bytes | None]:

@@ -143,6 +143,7 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_status", c_int, HOT),
     Row("ck_status_line", c_int, HOT),
     Row("ck_header", c_int, HOT),
+    Row("ck_header_bytes", c_int, HOT),
     Row("ck_write", c_int, HOT),
     Row("ck_end", c_int, HOT),
     Row("ck_end_bytes", c_int, HOT),

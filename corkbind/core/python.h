@@ -18,6 +18,9 @@ void ck_python_request(const struct ck_loop *loop, int route, uint32_t handle);
 /* Returns what ck_python_bind was given. */
 const ck_python *ck_python_bound(void);
 
+/* Returns the length of a bytes object, given where its bytes stand. */
+size_t ck_python_length(const char *bytes);
+
 /* Calls the data callback with a bytes object of these bytes. Returns false when
  * there was no memory for one. */
 bool ck_python_data(struct ck_exchange *exchange, const char *data, size_t length, bool last);

@@ -111,11 +111,11 @@ static void *span_text(const ck_exchange *exchange, ck_span span)
     return text(exchange->data + span.offset, span.length);
 }
 
-int ck_end_bytes(uint32_t handle, const char *data)
+size_t ck_python_length(const char *bytes)
 {
     ptrdiff_t length;
-    memcpy(&length, data - py.bytes_length, sizeof(length));
-    return ck_end_large(handle, data, (size_t) length, 0);
+    memcpy(&length, bytes - py.bytes_length, sizeof(length));
+    return (size_t) length;
 }
 
 void *ck_py_method(uint32_t handle)

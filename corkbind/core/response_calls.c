@@ -1,4 +1,5 @@
 /* Responses by handle: the entries that an application calls. */
+#include "python.h"
 #include "response.h"
 #include "scan.h"
 
@@ -52,6 +53,13 @@ int ck_header(uint32_t handle, const char *name, int name_length, const char *va
     return ck_head_field(exchange, name, (size_t) name_length, value, (size_t) value_length);
 }
 
+int ck_header_bytes(uint32_t handle, const char *name, const char *value)
+{
+    int error;
+    ck_exchange *exchange = ck_exchange_writable(handle, &error);
+    return exchange ? ck_head_field(exchange, name, ck_python_length(name), value, ck_python_length(value)) : error;
+}
+
 int ck_end_large(uint32_t handle, const char *data, size_t length, int flags)
 {
     int error;
@@ -62,6 +70,11 @@ int ck_end_large(uint32_t handle, const char *data, size_t length, int flags)
 int ck_end(uint32_t handle, const char *data, int length, int flags)
 {
     return ck_end_large(handle, data, length > 0 ? (size_t) length : 0, flags);
+}
+
+int ck_end_bytes(uint32_t handle, const char *data)
+{
+    return ck_end_large(handle, data, ck_python_length(data), 0);
 }
 
 int ck_send(uint32_t handle, int status, const char *type, int type_length, const char *data, int length, int flags)

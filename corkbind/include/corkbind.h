@@ -417,6 +417,8 @@ CK_EXPORT int ck_pause(uint32_t handle, int paused);
 CK_EXPORT int ck_status(uint32_t handle, int status);                            /* [hot] the first call wins: a later one returns 1 */
 CK_EXPORT int ck_status_line(uint32_t handle, const char *text, int length);     /* [hot] "404 Not Found" */
 CK_EXPORT int ck_header(uint32_t handle, const char *name, int name_length, const char *value, int value_length); /* [hot] */
+/* [hot] Adds a field of two Python bytes objects; the pointers are to where their bytes stand. */
+CK_EXPORT int ck_header_bytes(uint32_t handle, const char *name, const char *value);
 /* [hot] Adds a part of a body of unknown length (chunked, or by Content-Length
  * when the application wrote one). Returns 1 when bytes wait for the client. */
 CK_EXPORT int ck_write(uint32_t handle, const char *data, int length);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -174,6 +175,61 @@ def test_what_cannot_be_sent_is_refused_and_can_be_put_right(answered: Callable[
     answer = answered(handler)
     assert answer.status == 400
     assert b"\r\nX: y" not in answer.raw
+
+
+class OddText(str):
+    """Be text that lies about itself."""
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        """Give a break of the line."""
+        return b"x\r\nInjected: 1"
+
+    def __hash__(self) -> int:
+        """Be another name."""
+        return hash("X-Known")
+
+    def __eq__(self, other: object) -> bool:
+        """Be every name."""
+        return True
+
+
+def test_fields_are_the_same_whether_their_name_came_before_or_not(answered: Callable[[Write], Answer]) -> None:
+    values: list[Any] = ["text", "\xe9", "", b"bytes", bytearray(b"array"), 12, OddText("plain")]
+
+    def write(res: HttpResponse) -> None:
+        for value in values:
+            res.write_header("X-Known", value)
+        res.write_header(OddText("X-Other"), "of another name")
+        res.write_header(b"X-Known", "by bytes").end("")
+
+    sent = [(name, value) for name, value in answered(write).fields if name.startswith(("x-", "injected"))]
+    texts = ["text", "\xe9", "", "bytes", "array", "12", "plain"]
+    assert sent == [*(("x-known", text) for text in texts), ("x-other", "of another name"), ("x-known", "by bytes")]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("X Refused", "v", "the name 'X Refused' is not a token"),
+        ("X-Refused", "a\r\nb", "the value holds the control character '\\r' at position 1"),
+        ("X-Refused", "\u20ac", "the value of 'X-Refused' holds '\u20ac' (U+20AC) at position 0"),
+        ("X-Refused", "\ud800", "(U+D800)"),
+        ("X-Refused", "v" * 9000, "the value holds"),
+        ("Transfer-Encoding", "chunked", "how the server frames this message"),
+    ],
+)
+def test_a_refusal_says_the_same_each_time(answered: Callable[[Write], Answer], name: str, value: str, says: str) -> None:
+    said: list[str] = []
+
+    def write(res: HttpResponse) -> None:
+        for form in (value, value, OddText(value)):
+            with pytest.raises(ValueError, match=re.escape(says)) as refused:
+                res.write_header(name, form)
+            said.append(str(refused.value))
+        res.end("still")
+
+    assert answered(write).body == b"still"
+    assert said[0] == said[1] == said[2]
 
 
 def test_wrong_types_are_refused(answered: Callable[[Write], Answer]) -> None:
