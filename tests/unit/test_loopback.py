@@ -9,11 +9,12 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from corkbind import App, CorkbindError, Fixed, HttpRequest, HttpResponse, Limits, WrongThread
+from corkbind import App, CorkbindError, Fixed, HttpRequest, HttpResponse, Limits, WrongThread, files
 from corkbind.testing import Faults, Loopback, LoopbackViolation, engine
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -759,3 +760,21 @@ def test_requests(app: App) -> None:
             lo.request("GET", "/never")
         with pytest.raises(ValueError, match="at least one byte"):
             lo.request("POST", "/echo", body=b"abc", chunks=[0])
+
+
+@pytest.mark.parametrize("size", [5, 200_000])
+def test_files_are_answered_in_the_same_feed(tmp_path: Path, size: int) -> None:
+    content = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    (tmp_path / "file.bin").write_bytes(content)
+    files._recent.clear()
+    app = App().static("/files", tmp_path)
+    for _ in range(2):  # a path that has just been opened takes another way than a new one
+        assert app.feed(get("/files/file.bin")).endswith(b"\r\n\r\n" + content)
+    assert app.feed(get("/files/none")).startswith(b"HTTP/1.1 404 ")
+    with open(tmp_path / "file.bin", "rb") as source:
+
+        @app.get("/stream")
+        async def streamed(res: HttpResponse, req: HttpRequest) -> None:
+            await res.stream(source, total_size=size)
+
+        assert app.feed(get("/stream")).endswith(b"\r\n\r\n" + content)
