@@ -1,11 +1,12 @@
-"""Run the soak in its short form: some thousand requests, and counts in place of slopes (LD-09)."""
+"""Run the soaks in their short form: some thousand requests, and counts in place of slopes (LD-09)."""
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 
-from harness import ROOT, SECONDS, environment
+from harness import ROOT, SECONDS, environment, strace
 
 
 def test_ld09_nothing_is_left_after_some_thousand_requests() -> None:
@@ -13,3 +14,12 @@ def test_ld09_nothing_is_left_after_some_thousand_requests() -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=6 * SECONDS)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "nothing grew"), done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_counters_are_the_system_calls() -> None:
+    """Each kind of answer is asked for at least once; tests/soak/sends.py has the long form."""
+    script = str(ROOT / "tests" / "soak" / "sends.py")
+    command = [sys.executable, script, "--seconds", "0.5", "--strace", shlex.join(strace())]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=6 * SECONDS)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "exactly the same"), done.stdout + done.stderr
+    assert done.stderr == ""

@@ -19,6 +19,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,6 +137,8 @@ def report(samples: list[tuple[float, int, int]], begun: State, after: State, as
 
 # -- The clients --
 
+Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
 
 class Wrong(Exception):
     """Say that the server did not answer as it must."""
@@ -147,6 +150,11 @@ def request(target: str, method: str = "GET", body: bytes | None = None) -> byte
     return f"{method} {target} HTTP/1.1\r\nHost: soak\r\n{length}\r\n".encode() + (body or b"")
 
 
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Let the end of a connection be a reset."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 class Client:
     """Be one client after another, each of a kind that chance decides."""
 
@@ -155,12 +163,15 @@ class Client:
         self.random = random.Random(seed)
         self.asked = 0
 
+    def kinds(self) -> tuple[Behaviour, ...]:
+        """Return the ways to behave, among which chance chooses."""
+        return self.polite, self.polite, self.pipelining, self.slow, self.resetting, self.half, self.faulty
+
     async def live_once(self) -> None:
         """Connect, behave in some way, and go."""
-        kinds = (self.polite, self.polite, self.pipelining, self.slow, self.resetting, self.half, self.faulty)
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            await self.random.choice(kinds)(reader, writer)
+            await self.random.choice(self.kinds())(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             if not writer.is_closing():
                 raise
@@ -215,7 +226,7 @@ class Client:
         """Leave without a word."""
         writer.write(request(self.random.choice(("/gone", "/waits", "/parts", "/large"))))
         await asyncio.sleep(self.random.random() * 0.005)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset(writer)
         self.asked += 1
 
     async def half(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
