@@ -76,7 +76,14 @@ class ResponseFlow(ResponseCore):
         return self
 
     def on_writable(self, handler: WritableHandler) -> Self:
-        """Call `handler(res, offset)` corked whenever all that was written has gone.
+        """Call `handler(res, offset)` corked whenever bytes had to wait for the client and have gone.
+
+        What the kernel takes at once calls nobody, and neither does a response of
+        which nothing was written: go on writing until something waits (`try_end`
+        says so, or `buffered_amount` after a flush), then wait for this.
+
+        Args:
+            handler: what it returns is not looked at. The next one given replaces it.
 
         Raises:
             TypeError: `handler` is a coroutine function; `await res.drain()` in place of it.

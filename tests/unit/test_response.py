@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from conftest import Answer, Client
 
-from corkbind import App, BadRequest, ConnectionClosed, HttpRequest, HttpResponse, ResponseFinished
+from corkbind import App, BadRequest, ConnectionClosed, HttpRequest, HttpResponse, Limits, ResponseFinished
+from corkbind.testing import Loopback, read_response
 
 pytestmark = pytest.mark.filterwarnings("error")
 Talk = Callable[..., Any]
@@ -388,6 +389,57 @@ def unchunked(raw: bytes) -> bytes:
             return b"".join(parts)
         parts.append(raw[: int(size, 16)])
         raw = raw[int(size, 16) + 2 :]
+
+
+def test_on_writable_calls_after_a_wait_for_the_client_and_not_before() -> None:
+    body = b"b" * 100_000
+    called: list[tuple[str, int]] = []
+    kept: list[HttpResponse] = []
+    app = App(limits=Limits(handler_seconds=0, rate=0))
+
+    @app.get("/:what")
+    def handler(res: HttpResponse, req: HttpRequest) -> None:
+        what = req.get_parameter("what") or ""
+
+        def writable(res: HttpResponse, offset: int) -> None:
+            called.append((what, offset))
+            if what == "tried":
+                res.try_end(body[offset:], len(body))
+
+        res.on_writable(writable)
+        kept.append(res)
+        if what == "taken":
+            res.write("all of it")
+        elif what == "waits":
+            res.write(body)
+        elif what == "tried":
+            assert res.try_end(body, len(body)) == (False, False)
+
+    with Loopback(app, raise_app_errors=True) as lo:
+        clients = {}
+        for what in ("nothing", "taken", "waits", "tried"):
+            clients[what] = lo.connect()
+            clients[what].window = 40_000 if what in ("waits", "tried") else None
+            clients[what].send(b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % what.encode())
+        lo.advance(5)
+        assert called == []
+        clients["waits"].window = clients["tried"].window = 50_000
+        lo.run()
+        assert [what for what, _ in called] == ["tried"], "a backlog that has not gone is no room"
+        clients["waits"].window = clients["tried"].window = None
+        lo.run()
+        whats = sorted(called)
+        assert whats[0][0] == whats[1][0] == "tried"
+        assert whats[0][1] < whats[1][1] < len(body)
+        assert whats[2:] == [("waits", len(body))]
+        for res in kept[:3]:
+            res.end()
+        lo.finish()
+        assert read_response(clients["nothing"].received)
+        assert read_response(clients["taken"].received)
+        answer = read_response(clients["tried"].received)
+        assert answer is not None
+        assert answer[0].body == body
 
 
 def test_on_writable_takes_plain_functions(answered: Callable[[Write], Answer]) -> None:
