@@ -183,7 +183,7 @@ static bool insert_before_head(ck_exchange *exchange, const char *line, size_t l
 {
     ck_stream *stream = &exchange->connection->stream;
     bool packed = exchange->phase == CK_RESPONSE_HEAD && stream->flushes == exchange->flushes_before;
-    if (!packed || CK_CORK_CAPACITY - stream->cork->used < length) {
+    if (!packed || !ck_stream_reserve(stream, 0) || CK_CORK_CAPACITY - stream->cork->used < length) {
         return false;
     }
     char *head = stream->cork->data + exchange->mark;

@@ -15,6 +15,11 @@
  * Order of a write: buffer, else the kernel, else the backlog. While there is a
  * backlog nothing overtakes it: flushes append to it.
  *
+ * A response whose head is begun and not complete when its buffer has to go stays:
+ * its bytes are copied to memory of just their size (parked), and come back with
+ * the next buffer. So a coroutine may wait in the middle of a head, thousands of them
+ * may, and none holds 16 KiB or makes another's half head leave.
+ *
  * `flushes` counts the times bytes have left the buffer. A response remembers
  * the count it began at: as long as it has not changed, all of it is still
  * here and can be dropped. */
@@ -77,13 +82,47 @@ static void give_back(ck_stream *stream)
     }
 }
 
+static void drop_parked(ck_stream *stream)
+{
+    ck_free(stream->loop, stream->parked);
+    stream->parked = NULL;
+}
+
+/* Gives the buffer back: sends what is packed, but parks what is unfinished. Without
+ * memory for that it leaves as well: later writes find their place behind it. */
+static void let_go(ck_stream *stream, enum ck_flush_reason reason)
+{
+    size_t length = stream->broken ? 0 : ck_stream_unfinished(stream);
+    ck_parked *parked = length ? ck_alloc(stream->loop, sizeof(*parked) + length) : NULL;
+    if (parked) {
+        parked->length = (uint32_t) length;
+        stream->cork->used -= (uint32_t) length;
+        memcpy(parked->data, stream->cork->data + stream->cork->used, length);
+    }
+    ck_stream_flush(stream, reason);
+    give_back(stream);
+    stream->parked = parked;
+    if (parked) {
+        ck_stream_parked(stream);
+    }
+}
+
+static void unpark(ck_stream *stream)
+{
+    const ck_parked *parked = stream->parked;
+    if (parked) {
+        memcpy(stream->cork->data, parked->data, parked->length);
+        stream->cork->used = parked->length;
+        drop_parked(stream);
+    }
+}
+
 static ck_cork_buffer *take(ck_stream *stream)
 {
     ck_corks *corks = &stream->loop->corks;
     if (corks->held >= CK_CORKS_HELD_MAX) {
         ck_stream *oldest = corks->held_first;
-        ck_stream_flush(oldest, CK_FLUSH_EVICTED);
-        give_back(oldest);
+        let_go(oldest, CK_FLUSH_EVICTED);
         if (oldest->depth == 0) {
             ck_stream_sent_later(oldest);
         }
@@ -100,6 +139,7 @@ static ck_cork_buffer *take(ck_stream *stream)
     }
     buffer->used = 0;
     stream->cork = buffer;
+    unpark(stream);
     held_append(corks, stream);
     if (stream->depth == 0) {
         CK_COUNT(stream, uncorked_writes, 1);
@@ -208,15 +248,10 @@ static size_t send_parts(ck_stream *stream, const char *first, size_t first_leng
     return (size_t) taken;
 }
 
-/* Sends the packed bytes and then `data`, keeping what the kernel does not take
- * of the former, and of the latter when `keep`. Returns bytes of `data` taken or kept. */
-static int64_t send_packed_and(ck_stream *stream, const char *data, size_t length, bool keep, bool more)
+/* Sends the first bytes, packed up to now, and then `data`. */
+static int64_t send_both(ck_stream *stream, const char *packed_data, size_t packed, const char *data, size_t length,
+    bool keep, bool more)
 {
-    size_t packed = ck_stream_packed(stream);
-    const char *packed_data = packed ? stream->cork->data : NULL;
-    if (packed) {
-        stream->cork->used = 0; /* the bytes stay in place until the next write */
-    }
     stream->flushes++;
     if (stream->broken || !stream->socket) {
         return CK_ABORTED;
@@ -241,6 +276,23 @@ static int64_t send_packed_and(ck_stream *stream, const char *data, size_t lengt
     return (int64_t) taken;
 }
 
+/* Sends the packed bytes and then `data`, keeping what the kernel does not take
+ * of the former, and of the latter when `keep`. Returns bytes of `data` taken or kept. */
+static int64_t send_packed_and(ck_stream *stream, const char *data, size_t length, bool keep, bool more)
+{
+    size_t packed = ck_stream_packed(stream);
+    const char *packed_data = NULL;
+    if (stream->parked) {
+        packed_data = stream->parked->data;
+    } else if (packed) {
+        packed_data = stream->cork->data;
+        stream->cork->used = 0; /* the bytes stay in place until the next write */
+    }
+    int64_t taken = send_both(stream, packed_data, packed, data, length, keep, more);
+    drop_parked(stream);
+    return taken;
+}
+
 /* Sends at once what is too big to pack. A stream that holds no buffer and is
  * not corked has no flush ahead that would look after it. */
 static int64_t send_big(ck_stream *stream, const char *data, size_t length, bool keep)
@@ -263,8 +315,9 @@ void ck_stream_flush(ck_stream *stream, enum ck_flush_reason reason)
 
 void ck_stream_flush_now(ck_stream *stream)
 {
+    bool held = stream->cork || stream->parked;
     ck_stream_flush(stream, CK_FLUSH_EXPLICIT);
-    if (stream->depth == 0 && stream->cork) {
+    if (stream->depth == 0 && held) {
         give_back(stream);
         ck_stream_sent_later(stream);
     }
@@ -295,8 +348,7 @@ void ck_corks_flush_all(struct ck_loop *loop, enum ck_flush_reason reason)
 {
     while (loop->corks.held_first) {
         ck_stream *stream = loop->corks.held_first;
-        ck_stream_flush(stream, reason);
-        give_back(stream);
+        let_go(stream, reason);
         ck_stream_sent(stream);
     }
 }
@@ -413,6 +465,9 @@ int64_t ck_stream_try_write(ck_stream *stream, const char *data, size_t length)
 
 size_t ck_stream_packed(const ck_stream *stream)
 {
+    if (stream->parked) {
+        return stream->parked->length;
+    }
     return stream->cork ? stream->cork->used : 0;
 }
 
@@ -424,8 +479,15 @@ size_t ck_stream_buffered(const ck_stream *stream)
 
 void ck_stream_truncate(ck_stream *stream, size_t mark)
 {
-    if (stream->cork && stream->cork->used > mark) {
+    if (mark >= ck_stream_packed(stream)) {
+        return;
+    }
+    if (stream->cork) {
         stream->cork->used = (uint32_t) mark;
+    } else if (mark) {
+        stream->parked->length = (uint32_t) mark;
+    } else {
+        drop_parked(stream);
     }
 }
 
@@ -475,8 +537,7 @@ int ck_stream_uncork(ck_stream *stream)
     }
     if (--stream->depth == 0) {
         if (stream->cork) {
-            ck_stream_flush(stream, CK_FLUSH_UNCORK);
-            give_back(stream);
+            let_go(stream, CK_FLUSH_UNCORK);
         }
         ck_stream_sent(stream);
         return 0;
@@ -487,6 +548,7 @@ int ck_stream_uncork(ck_stream *stream)
 void ck_stream_detach(ck_stream *stream)
 {
     give_back(stream);
+    drop_parked(stream);
     while (unstack(&stream->loop->corks, stream)) {
         continue;
     }

@@ -30,6 +30,12 @@ typedef struct ck_backlog {
     char data[];
 } ck_backlog;
 
+/* Packed bytes that wait for what completes them, in no more memory than they need. */
+typedef struct ck_parked {
+    uint32_t length;
+    char data[];
+} ck_parked;
+
 /* Part of a file that is on its way: behind the first bytes of the backlog, before
  * the others and what is packed. */
 typedef struct ck_outgoing_file {
@@ -45,7 +51,8 @@ typedef struct ck_stream {
     struct ck_loop *loop;
     ck_stats *stats;            /* of its app */
     ck_counters *route;         /* of the route that it answers for, or answered for last */
-    ck_cork_buffer *cork;       /* NULL while nothing is packed */
+    ck_cork_buffer *cork;       /* NULL while nothing is packed, or what is packed is parked */
+    ck_parked *parked;          /* NULL while nothing is; never beside a buffer */
     ck_backlog *backlog;        /* NULL while the kernel takes everything */
     ck_outgoing_file *file;     /* NULL while none is on its way */
     struct ck_stream *held_previous;
@@ -83,7 +90,7 @@ void ck_corks_free(struct ck_loop *loop);
 
 /* Opens a cork; corks nest. Returns 0 or CK_NOMEM. */
 int ck_stream_cork(ck_stream *stream);
-/* Closes one; the outermost sends. Returns the number left open. */
+/* Closes one; the outermost sends, all but what is unfinished. Returns the number left open. */
 int ck_stream_uncork(ck_stream *stream);
 /* Sends what is packed. Does not change the number of open corks. */
 void ck_stream_flush(ck_stream *stream, enum ck_flush_reason reason);
@@ -92,7 +99,8 @@ void ck_stream_flush(ck_stream *stream, enum ck_flush_reason reason);
 void ck_stream_flush_now(ck_stream *stream);
 /* Sends the first `mark` packed bytes, to make room behind the others. */
 void ck_stream_flush_before(ck_stream *stream, size_t mark);
-/* Flushes every stream that holds packed bytes, in the order of first write. */
+/* Flushes every stream that holds a buffer, in the order of first write; what is
+ * unfinished is parked. */
 void ck_corks_flush_all(struct ck_loop *loop, enum ck_flush_reason reason);
 
 /* Returns room for `length` (at most CK_CORK_CAPACITY) bytes in a row, to be
@@ -115,7 +123,7 @@ static inline bool ck_stream_waits(const ck_stream *stream)
     return stream->backlog || stream->file;
 }
 
-/* Returns the number of packed bytes / of packed and waiting bytes, files included. */
+/* Returns the number of packed bytes, parked ones too / of these and waiting bytes, files included. */
 size_t ck_stream_packed(const ck_stream *stream);
 size_t ck_stream_buffered(const ck_stream *stream);
 /* Drops packed bytes from `mark` on. */
@@ -134,6 +142,13 @@ bool ck_stream_drain_file(ck_stream *stream);
 void ck_stream_drop_file(ck_stream *stream);
 /* Sends what is packed, as the beginning of what follows at once. Returns 0 or a ck_result. */
 int ck_stream_flush_ahead(ck_stream *stream);
+
+/* Called by the engine before a stream gives its buffer back; implemented by the
+ * connection. Returns how many of the last packed bytes are the beginning of something
+ * that is not to leave before what completes it. */
+size_t ck_stream_unfinished(const ck_stream *stream);
+/* The same, after these bytes have been parked: they are the first packed ones now. */
+void ck_stream_parked(ck_stream *stream);
 
 /* Called by the engine after an outermost uncork or a flush at the end of the
  * iteration; implemented by the connection, which may be waiting for this. May

@@ -232,6 +232,9 @@ void ck_allow_field(char *out, uint32_t methods);
 void ck_response_fixed(ck_exchange *exchange, const ck_fixed *fixed);
 /* Packs one chunk of a chunked body. Returns 0 or a ck_result. */
 int ck_response_chunk(ck_exchange *exchange, const char *data, size_t length);
+/* Whether the client can have seen nothing of it: nothing is written, or a head that
+ * is not complete and wholly packed. */
+bool ck_response_unsent(const ck_exchange *exchange);
 /* Drops the response while it is wholly packed. */
 bool ck_response_rollback(ck_exchange *exchange);
 /* Checks field lines "Name: value\r\n". Returns 0 or a ck_result. */

@@ -71,7 +71,7 @@ static enum ck_timer timer_of_phase(const ck_connection *connection)
     case CK_PHASE_WAIT:
         break;
     }
-    bool started = exchange && exchange->phase != CK_RESPONSE_IDLE;
+    bool started = exchange && !ck_response_unsent(exchange);
     return started ? CK_TIMER_NONE : CK_TIMER_HANDLER; /* a stream may take its time */
 }
 
@@ -207,6 +207,20 @@ void ck_stream_sent(ck_stream *stream)
     }
 }
 
+size_t ck_stream_unfinished(const ck_stream *stream)
+{
+    const ck_exchange *exchange = ((const ck_connection *) stream)->exchange;
+    bool whole = exchange && exchange->phase == CK_RESPONSE_HEAD && ck_response_unsent(exchange);
+    return whole ? ck_stream_packed(stream) - exchange->mark : 0;
+}
+
+void ck_stream_parked(ck_stream *stream)
+{
+    ck_exchange *exchange = ((ck_connection *) stream)->exchange;
+    exchange->mark = 0;
+    exchange->flushes_before = stream->flushes;
+}
+
 void ck_stream_sent_later(ck_stream *stream)
 {
     ck_loop_resume_later(stream->loop, (ck_connection *) stream);
@@ -340,7 +354,7 @@ static void timed_out(ck_connection *connection)
         ck_connection_refuse(connection, 408, CK_ABORT_TIMEOUT);
         return;
     case CK_TIMER_HANDLER:
-        if (connection->exchange && connection->exchange->phase != CK_RESPONSE_IDLE) {
+        if (connection->exchange && !ck_response_unsent(connection->exchange)) {
             ck_connection_timer_for_phase(connection); /* the response has started since */
             return;
         }

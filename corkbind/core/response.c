@@ -166,6 +166,13 @@ void ck_allow_field(char *out, uint32_t methods)
     *at = '\0';
 }
 
+bool ck_response_unsent(const ck_exchange *exchange)
+{
+    const ck_stream *stream = &exchange->connection->stream;
+    return exchange->phase == CK_RESPONSE_IDLE
+        || (exchange->phase == CK_RESPONSE_HEAD && stream->flushes == exchange->flushes_before);
+}
+
 bool ck_response_rollback(ck_exchange *exchange)
 {
     ck_connection *connection = exchange->connection;

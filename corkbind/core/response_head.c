@@ -87,6 +87,9 @@ static int replace_line(ck_exchange *exchange, const char *line, size_t length, 
     if (stream->flushes != exchange->flushes_before) {
         return CK_STARTED;
     }
+    if (!ck_stream_reserve(stream, 0)) { /* brings a parked head back into a buffer */
+        return no_room(stream);
+    }
     if (length > exchange->status_length && !make_room(exchange, length - exchange->status_length)) {
         return stream->broken ? CK_ABORTED : CK_STARTED;
     }

@@ -515,6 +515,298 @@ static void test_eviction_of_uncorked_writes(void)
     close_server();
 }
 
+/* ---- A wait in the middle of a head ---- */
+
+static const char half_and_rest[] = "HTTP/1.1 201 Created\r\nA: 1\r\nB: 2\r\n" DATE "Content-Length: 4\r\n\r\nbody";
+
+static void begin_head(uint32_t handle)
+{
+    CHECK(ck_status(handle, 201) == CK_OK && field(handle, "A", "1") == CK_OK);
+}
+
+static void complete(uint32_t handle)
+{
+    CHECK(field(handle, "B", "2") == CK_OK && end_text(handle, "body") == CK_OK);
+}
+
+static void keep_with_half_a_head(uint32_t handle)
+{
+    just_keep(handle);
+    begin_head(handle);
+}
+
+/* A server on which `/half` waits in the middle of its head. */
+static void open_halves(void)
+{
+    open_server(NULL);
+    serve("GET", "/half", keep_with_half_a_head);
+    serve("GET", "/path", answer_path);
+    serve("GET", "/keep", just_keep);
+}
+
+static uint32_t half_one(peer **client)
+{
+    *client = dial();
+    feed(*client, GET("/half"));
+    return world.last;
+}
+
+static void test_a_wait_inside_a_head(void)
+{
+    peer *client;
+    open_halves();
+    uint32_t handle = half_one(&client);
+    CHECK(client->sends == 0 && ck_sends(handle) == 0 && stats().flushes[CK_FLUSH_UNCORK] == 0);
+    CHECK(ck_buffered_amount(handle) == (int) strlen("HTTP/1.1 201 Created\r\nA: 1\r\n"));
+    for (int i = 0; i < 3; i++) { /* segments that write nothing, and steps, change nothing */
+        CHECK(ck_cork(handle) == CK_OK && ck_uncork(handle) == 0 && ck_loop_step() >= 0);
+    }
+    CHECK(ck_cork(handle) == CK_OK);
+    complete(handle);
+    CHECK(ck_uncork(handle) == 0);
+    CHECK(client->sends == 1 && ck_sends(handle) == 1);
+    CHECK_HEARD(client, half_and_rest);
+    CHECK(stats().sends == 1 && stats().uncorked_writes == 0 && stats().flushes[CK_FLUSH_UNCORK] == 1);
+    CHECK(ck_release(handle) == CK_OK);
+    close_server();
+}
+
+/* Outside any cork, over three iterations. */
+static void test_iterations_inside_a_head(void)
+{
+    peer *client;
+    open_halves();
+    uint32_t handle = keep_one(&client);
+    begin_head(handle);
+    settle();
+    CHECK(field(handle, "B", "2") == CK_OK);
+    settle();
+    CHECK(client->sends == 0 && stats().flushes[CK_FLUSH_ITERATION] == 0);
+    CHECK(end_text(handle, "body") == CK_OK);
+    settle();
+    CHECK(client->sends == 1 && ck_sends(handle) == 1);
+    CHECK_HEARD(client, half_and_rest);
+    close_server();
+}
+
+static void test_answers_before_half_a_head_leave(void)
+{
+    open_halves();
+    peer *client = dial();
+    feed(client, GET("/path") GET("/path") GET("/half") GET("/path"));
+    CHECK(client->sends == 1 && ck_sends(world.last) == 0);
+    CHECK_HEARD(client, joined(2, ok("/path"), ok("/path")));
+    complete(world.last);
+    settle();
+    CHECK_HEARD(client, joined(4, ok("/path"), ok("/path"), half_and_rest, ok("/path")));
+    CHECK(client->sends == 3); /* the half and its rest, and what was behind it */
+    close_server();
+}
+
+static void test_rollback_after_a_wait(void)
+{
+    peer *client;
+    open_halves();
+    uint32_t handle = half_one(&client);
+    CHECK(ck_fail(handle) == CK_OK && ck_buffered_amount(handle) == 0);
+    CHECK(end_text(handle, "clean") == CK_OK);
+    settle();
+    CHECK_HEARD(client, ok("clean"));
+    CHECK(client->sends == 1 && stats().rollbacks == 1);
+    forget(client);
+    feed(client, GET("/half"));
+    CHECK(ck_release(world.last) == CK_OK); /* nobody answers it */
+    settle();
+    CHECK_HEARD(client, plain("500 Internal Server Error", false));
+    close_server();
+}
+
+static void test_status_after_a_wait(void)
+{
+    peer *client;
+    open_halves();
+    uint32_t handle = keep_one(&client);
+    CHECK(field(handle, "A", "1") == CK_OK);
+    settle();
+    CHECK(ck_status(handle, 201) == CK_OK);
+    settle();
+    CHECK(ck_status(handle, 404) == 1);
+    complete(handle);
+    settle();
+    CHECK_HEARD(client, half_and_rest);
+    CHECK(client->sends == 1);
+    close_server();
+}
+
+static void test_flush_sends_half_a_head(void)
+{
+    peer *client;
+    open_halves();
+    uint32_t handle = half_one(&client);
+    CHECK(ck_flush(handle) == CK_OK && client->sends == 1 && ck_sends(handle) == 1);
+    CHECK_HEARD(client, "HTTP/1.1 201 Created\r\nA: 1\r\n");
+    CHECK(ck_status(handle, 200) == 1 && field(handle, "B", "2") == CK_OK);
+    settle(); /* the head has begun to leave: nothing is held any more */
+    CHECK(client->sends == 2);
+    CHECK(end_text(handle, "body") == CK_OK);
+    settle();
+    CHECK_HEARD(client, half_and_rest);
+    CHECK(ck_sends(handle) == 3 && stats().flushes[CK_FLUSH_EXPLICIT] == 1);
+    forget(client);
+    feed(client, GET("/half"));
+    CHECK(ck_flush(world.last) == CK_OK && ck_fail(world.last) == CK_STARTED && client->closed);
+    close_server();
+}
+
+/* What the kernel does not take of it at the flush stands before what follows. */
+static void test_flush_of_half_a_head_that_waits(void)
+{
+    peer *client;
+    open_halves();
+    uint32_t handle = half_one(&client);
+    client->room = 5;
+    CHECK(ck_flush(handle) == CK_OK && client->out_length == 5);
+    complete(handle);
+    client->room = UNLIMITED;
+    settle();
+    CHECK_HEARD(client, half_and_rest);
+    close_server();
+}
+
+static void test_close_sends_half_a_head(void)
+{
+    peer *client, *last;
+    open_halves();
+    CHECK(ck_close(half_one(&client)) == CK_OK);
+    CHECK_HEARD(client, "HTTP/1.1 201 Created\r\nA: 1\r\n");
+    (void) half_one(&last);
+    CHECK(ck_loop_close() == 0);
+    CHECK_HEARD(last, "HTTP/1.1 201 Created\r\nA: 1\r\n");
+    close_world();
+}
+
+static void test_client_leaves_inside_a_head(void)
+{
+    peer *client;
+    open_halves();
+    uint32_t handle = half_one(&client);
+    reset(client);
+    CHECK(ck_alive(handle) == CK_ABORTED && client->sends == 0);
+    close_server();
+}
+
+/* However many wait inside a head, none makes another's leave. */
+static void test_a_crowd_inside_heads(void)
+{
+    open_crowd();
+    for (int i = 0; i < CROWD; i++) {
+        CHECK(ck_cork(crowd_handles[i]) == CK_OK);
+        begin_head(crowd_handles[i]);
+    }
+    for (int i = 0; i < CROWD; i++) {
+        CHECK(crowd[i]->sends == 0);
+        complete(crowd_handles[i]);
+    }
+    for (int i = 0; i < CROWD; i++) {
+        CHECK(ck_uncork(crowd_handles[i]) == 0);
+        CHECK(crowd[i]->sends == 1 && ck_sends(crowd_handles[i]) == 1);
+        CHECK_HEARD(crowd[i], half_and_rest);
+    }
+    close_server();
+}
+
+static void test_big_body_after_half_a_head(void)
+{
+    peer *client;
+    open_halves();
+    uint32_t handle = half_one(&client);
+    CHECK(ck_end(handle, letters, 50000, 0) == CK_OK);
+    settle();
+    CHECK(client->sends == 1 && ends_with(client, letters, 50000));
+    close_server();
+}
+
+/* Without memory to keep it apart it leaves; without memory for a buffer it stays. */
+static void test_half_a_head_without_memory(void)
+{
+    peer *client;
+    open_halves();
+    uint32_t handle = keep_one(&client);
+    begin_head(handle);
+    world.fail_at = world.allocations + 1;
+    settle();
+    CHECK_HEARD(client, "HTTP/1.1 201 Created\r\nA: 1\r\n");
+    complete(handle);
+    settle();
+    CHECK_HEARD(client, half_and_rest);
+    CHECK(ck_sends(handle) == 2);
+    close_server();
+
+    open_crowd(); /* all buffers are in use, but for the one that is not there */
+    begin_head(crowd_handles[0]);
+    settle();
+    for (int i = 1; i <= 2; i++) {
+        CHECK(ck_cork(crowd_handles[i]) == CK_OK && write_text(crowd_handles[i], "x") == CK_OK);
+    }
+    world.fail_at = world.allocations + 1;
+    CHECK(field(crowd_handles[0], "B", "2") == CK_NOMEM);
+    complete(crowd_handles[0]);
+    settle();
+    CHECK_HEARD(crowd[0], half_and_rest);
+    close_server();
+}
+
+static void ask_inside_a_head(uint32_t handle)
+{
+    keep_with_half_a_head(handle);
+    CHECK(ck_body_ask(handle, CK_BODY_COLLECT) == 0);
+}
+
+static void ask_later(uint32_t handle)
+{
+    keep_with_half_a_head(handle);
+}
+
+/* A 100 is no part of the head, and is not held with it. */
+static void test_continue_is_not_held(void)
+{
+    open_server(NULL);
+    serve("POST", "/now", ask_inside_a_head);
+    serve("POST", "/later", ask_later);
+    for (int later = 0; later < 2; later++) {
+        peer *client = dial();
+        feed(client, later ? "POST /later HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n"
+                           : "POST /now HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n");
+        if (later) {
+            CHECK(client->sends == 0 && ck_body_ask(world.last, CK_BODY_COLLECT) == 0);
+            settle();
+        }
+        CHECK_HEARD(client, "HTTP/1.1 100 Continue\r\n\r\n");
+        feed(client, "x");
+        complete(world.last);
+        settle();
+        CHECK_HEARD(client, joined(2, "HTTP/1.1 100 Continue\r\n\r\n", half_and_rest));
+        CHECK(client->sends == 2);
+    }
+    close_server();
+}
+
+/* The client has seen nothing: it is not left to wait for ever. */
+static void test_handler_that_stops_inside_a_head(void)
+{
+    peer *client;
+    open_halves();
+    uint32_t handle = half_one(&client);
+    pass_seconds(64);
+    CHECK_HEARD(client, refusal("503 Service Unavailable"));
+    CHECK(ck_alive(handle) == CK_ABORTED && stats().timeouts == 1);
+    handle = half_one(&client);
+    CHECK(ck_flush(handle) == CK_OK);
+    pass_seconds(64); /* what has been sent has started */
+    CHECK(ck_alive(handle) == CK_OK && stats().timeouts == 1);
+    close_server();
+}
+
 /* ---- What the kernel does not take ---- */
 
 /* A response whose sends are short at every position, by every amount up to 40
@@ -768,6 +1060,20 @@ int main(void)
     test_big_uncorked_write_that_fails();
     test_eviction();
     test_eviction_of_uncorked_writes();
+    test_a_wait_inside_a_head();
+    test_iterations_inside_a_head();
+    test_answers_before_half_a_head_leave();
+    test_rollback_after_a_wait();
+    test_status_after_a_wait();
+    test_flush_sends_half_a_head();
+    test_flush_of_half_a_head_that_waits();
+    test_close_sends_half_a_head();
+    test_client_leaves_inside_a_head();
+    test_a_crowd_inside_heads();
+    test_big_body_after_half_a_head();
+    test_half_a_head_without_memory();
+    test_continue_is_not_held();
+    test_handler_that_stops_inside_a_head();
     test_short_writes_everywhere();
     test_flush_with_backlog_keeps_order();
     test_eagain_and_enobufs_wait();

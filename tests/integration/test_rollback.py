@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from harness import all_responses, request, take_chunks
@@ -79,6 +79,31 @@ def test_a_later_segment_behind_answers_that_have_left() -> None:
     writes, stats, closed = talk(make_app("waited"), "/ok", "/fail", "/ok")
     assert [answer.status for answer in all_responses(b"".join(writes))] == [200, 500, 200]
     assert (stats["rollbacks"], closed) == (1, None)
+
+
+@pytest.mark.parametrize("mode", ["auto", "manual"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_wait_inside_a_head(mode: Literal["auto", "manual"], fails: bool) -> None:
+    app = App(cork=mode)
+    app.get("/ok", lambda res, req: res.end("ok"))
+
+    @app.get("/wait")
+    async def wait(res: HttpResponse, req: HttpRequest) -> None:
+        res.write_status(201).write_header("X-Before", "1")
+        await asyncio.sleep(1)
+        res.write_header("X-Between", "2")
+        await asyncio.sleep(1)
+        if fails:
+            raise Boom
+        res.end("whole")
+
+    writes, stats, closed = talk(app, "/ok", "/wait", "/ok")
+    assert len(writes) == stats["sends"] == 3  # what was before, the response, what waited behind it
+    before, response, behind = (all_responses(part)[0] for part in writes)
+    assert (before.body, behind.body, closed) == (b"ok", b"ok", None)
+    assert response.status == (500 if fails else 201)
+    assert ("x-before" in response.headers, "x-between" in response.headers) == (not fails, not fails)
+    assert (stats["rollbacks"], stats["uncorked_writes"]) == (int(fails), 0)
 
 
 @pytest.mark.parametrize("form", FORMS)
