@@ -22,7 +22,7 @@ from corkbind._ffi.loader import lib
 from corkbind.content_types import content_type as type_of
 from corkbind.disk import in_thread
 from corkbind.errors import ConnectionClosed, CorkbindError, refusal
-from corkbind.exchange import ABORTED, ENDED, OPEN
+from corkbind.exchange import ABORTED, ENDED, OPEN, Runtime
 from corkbind.negotiation import CODINGS, accepted_codings
 from corkbind.ranges import Unsatisfiable, parse_range
 from corkbind.validators import Conditions, Validators, precondition, range_applies
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from corkbind.request import HttpRequest
     from corkbind.response import HttpResponse
 
-_ck_has_started: Callable[[int], int] = lib.ck_has_started
 _ck_send_file: Callable[[int, int, int, int], int] = lib.ck_send_file
 
 #: Up to this size a file is read, and leaves with its head in one send.
@@ -106,8 +105,7 @@ async def sendfile(
         cache_control: the value of Cache-Control; None sends none.
         precompressed: send a neighbour (name.br, .zst, .gz) to clients that take it.
         headers: further fields of a response with the file. Fields that were written
-            before would leave while the disk is waited for, and no other status
-            could follow: with those nothing is waited for in a thread.
+            before go with every answer, a 404 too.
 
     Raises:
         OSError: the disk failed, or no descriptor is free.
@@ -126,7 +124,7 @@ async def send(res: HttpResponse, req: HttpRequest, path: str, options: Options)
     """
     codings = accepted_codings(req.get_header("accept-encoding")) if options.precompressed else []
     try:
-        opened = await _open_best(res, path, options.root, tuple(codings))
+        opened = await _open_best(res._route.runtime, path, options.root, tuple(codings))
     except IsADirectoryError:
         if options.root is not None:
             raise
@@ -155,21 +153,16 @@ def not_found(res: HttpResponse) -> None:
 # -- Opening --
 
 
-async def _open_best(res: HttpResponse, path: str, root: str | None, codings: tuple[str, ...]) -> Opened:
+async def _open_best(runtime: Runtime, path: str, root: str | None, codings: tuple[str, ...]) -> Opened:
     key, now = (path, root, codings), time.monotonic()
-    if now - _recent.get(key, -RECENT_SECONDS) < RECENT_SECONDS or _must_not_wait(res):
+    if now - _recent.get(key, -RECENT_SECONDS) < RECENT_SECONDS:
         return open_best(path, root, codings)
     try:
-        return await in_thread(res._route.runtime, open_best, path, root, codings, unwanted=Opened.close)
+        return await in_thread(runtime, open_best, path, root, codings, unwanted=Opened.close)
     finally:
         if len(_recent) >= _RECENT_MOST:
             _recent.clear()
         _recent[key] = now
-
-
-def _must_not_wait(res: HttpResponse) -> bool:
-    """Tell whether part of the head is packed already, which a wait would send off."""
-    return _ck_has_started(res._handle) > 0
 
 
 def open_best(path: str, root: str | None, codings: Sequence[str]) -> Opened:
@@ -264,15 +257,12 @@ async def _answer(res: HttpResponse, req: HttpRequest, opened: Opened, options: 
         _write_fields(res, fields, status)
         res.end_without_body(length=size)
     elif length <= SMALL:
-        # Read before the head is written: a head that waited would leave by itself.
         data = await _read(res, opened, first, length)
         if res._state == OPEN:
             _write_fields(res, fields, status)
             res.end(data)
     else:
-        window = min(length, WINDOW)
-        if not _must_not_wait(res):
-            window = await page_cache.fetch(res._route.runtime, opened.file, first, window)
+        window = await page_cache.fetch(res._route.runtime, opened.file, first, min(length, WINDOW))
         if res._state == OPEN:
             _write_fields(res, {**fields, "Content-Length": length}, status)
             await _send_windows(res, opened, first, first + length, window)
@@ -314,10 +304,7 @@ def _write_fields(res: HttpResponse, fields: dict[str, Any], status: int) -> Non
 
 
 async def _read(res: HttpResponse, opened: Opened, offset: int, length: int) -> bytes:
-    if _must_not_wait(res):
-        data = page_cache.read_all(opened.file, offset, length)
-    else:
-        data = await page_cache.read(res._route.runtime, opened.file, offset, length)
+    data = await page_cache.read(res._route.runtime, opened.file, offset, length)
     if len(data) != length:
         raise CorkbindError(f"cannot send {opened.path}: it has become shorter since it was opened")
     return data

@@ -83,11 +83,10 @@ async def read(runtime: Runtime, file: int, offset: int, length: int) -> bytes:
                 return bytes(data)
         except OSError:
             pass  # the thread will meet it again, or not
-    return await in_thread(runtime, read_all, file, offset, length)
+    return await in_thread(runtime, _read_all, file, offset, length)
 
 
-def read_all(file: int, offset: int, length: int) -> bytes:
-    """Return a part of a file, less where the file ends."""
+def _read_all(file: int, offset: int, length: int) -> bytes:
     parts = []
     while length > 0:
         part = os.pread(file, length, offset)
