@@ -41,14 +41,12 @@ static inline bool is_ascii(const char *data)
 }
 #endif
 
-/* Takes the first byte of a character. Returns false when none begins so. */
+/* Takes the first byte of a character that is not ASCII. Returns false when none begins so. */
 static inline bool take_lead(ck_utf8 *text, uint8_t byte)
 {
     text->low = CONTINUATION_LOW;
     text->high = CONTINUATION_HIGH;
-    if (byte < 0x80) {
-        text->due = 0;
-    } else if (byte < 0xC2) { /* a continuation byte, or an overlong form of ASCII */
+    if (byte < 0xC2) { /* a continuation byte, or an overlong form of ASCII */
         return false;
     } else if (byte < 0xE0) {
         text->due = 1;

@@ -1,4 +1,4 @@
-/* Frames. A header is judged as soon as its bytes are there: after two bytes all
+/* Reading frames. A header is judged as soon as its bytes are there: after two bytes all
  * but its length, with the length all but its mask. What follows a refused header
  * or a close frame is never read.
  *
@@ -8,8 +8,6 @@
 
 #include <string.h>
 
-#include "cork.h"
-
 enum {
     MASKED = 0x80,       /* of the second byte */
     RESERVED = 0x70,     /* RSV1 to RSV3 of the first: no extension is there to give them a meaning */
@@ -17,7 +15,6 @@ enum {
     LENGTH_64 = 127,
     START = 2,           /* bytes of a header before the length proper */
     ON = 3,              /* beside CK_WS_MORE, CK_WS_PART, CK_WS_CONTROL: go on reading */
-    PACKED_MAX = 4096,   /* a frame up to here is packed in one piece */
 };
 
 void ck_ws_reader_init(ck_ws_reader *reader, uint64_t limit)
@@ -247,42 +244,4 @@ int ck_ws_next(ck_ws_reader *reader, char **data, size_t *length, ck_ws_part *pa
     if (result < 0)
         reader->failure = (int16_t)result;
     return result;
-}
-
-/* ---- Writing ---- */
-
-size_t ck_ws_put_header(char *out, unsigned first, uint64_t length)
-{
-    size_t extended = length > UINT16_MAX ? 8 : length >= LENGTH_16 ? 2 : 0;
-    unsigned form = extended == 8 ? LENGTH_64 : extended == 2 ? LENGTH_16 : (unsigned)length;
-    out[0] = (char)first;
-    out[1] = (char)form;
-    for (size_t i = 0; i < extended; i++)
-        out[START + i] = (char)(length >> 8 * (extended - 1 - i) & 0xFF);
-    return START + extended;
-}
-
-int ck_ws_write(struct ck_stream *stream, unsigned first, const char *data, size_t length)
-{
-    bool packed = length <= PACKED_MAX;
-    char *at = ck_stream_reserve(stream, CK_WS_HEADER_MAX + (packed ? length : 0));
-    if (!at)
-        return stream->broken || !stream->socket ? CK_ABORTED : CK_NOMEM;
-    size_t header = ck_ws_put_header(at, first, length);
-    if (packed && length)
-        memcpy(at + header, data, length);
-    ck_stream_commit(stream, header + (packed ? length : 0));
-    return packed ? CK_OK : ck_stream_write(stream, data, length);
-}
-
-int ck_ws_write_close(struct ck_stream *stream, unsigned code, const char *reason, size_t length)
-{
-    char payload[CK_WS_CONTROL_MAX];
-    if (code == CK_WS_NO_CODE || length > CK_WS_REASON_MAX)
-        return ck_ws_write(stream, CK_WS_FIN | CK_WS_CLOSE, NULL, 0);
-    payload[0] = (char)(code >> 8);
-    payload[1] = (char)(code & 0xFF);
-    if (length)
-        memcpy(payload + 2, reason, length);
-    return ck_ws_write(stream, CK_WS_FIN | CK_WS_CLOSE, payload, length + 2);
 }

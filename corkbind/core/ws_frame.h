@@ -79,6 +79,8 @@ bool ck_ws_close_code_valid(unsigned code);
 /* Combines the bytes with the mask, of which byte `at` modulo 4 comes first. */
 void ck_ws_unmask(char *data, size_t length, const uint8_t mask[4], size_t at);
 
+/* ---- ws_write.c ---- */
+
 /* Writes the header of an unmasked frame to `out` (CK_WS_HEADER_MAX). `first` is the
  * opcode, with CK_WS_FIN for the last frame of a message. Returns its length. */
 size_t ck_ws_put_header(char *out, unsigned first, uint64_t length);
