@@ -10,7 +10,7 @@ enum site {
     SITE_NONE, SITE_SOCKET, SITE_BIND, SITE_LISTEN, SITE_ACCEPT, SITE_SETSOCKOPT, SITE_GETSOCKOPT, SITE_GETSOCKNAME,
     SITE_GETPEERNAME, SITE_RECV, SITE_SEND, SITE_SENDV, SITE_SHUTDOWN, SITE_CLOSE, SITE_EPOLL_CREATE, SITE_EPOLL_ADD,
     SITE_EPOLL_MOD, SITE_EPOLL_DEL, SITE_EPOLL_WAIT, SITE_EVENTFD, SITE_TIMERFD_CREATE, SITE_TIMERFD_SETTIME, SITE_READ,
-    SITE_WRITE, SITE_OPEN_SPARE, SITES
+    SITE_WRITE, SITE_OPEN_SPARE, SITE_SENDFILE, SITE_FILE_DUP, SITE_FILE_CLOSE, SITES
 };
 
 enum { STEPS_MAX = 3000, NEVER = 0 };
@@ -25,6 +25,7 @@ static struct {
     long hits;
     peer *hit;        /* the client whose connection the first failing call was about */
     bool unnoticed;   /* also by that client */
+    peer *filed;      /* the client that files are sent to: calls on a file name no connection */
     long waits;       /* of the poller that reported something */
     bool stalled;     /* the loop was still busy when it was given up */
     int64_t due_ns[FDS_MAX], repeat_ns[FDS_MAX]; /* of timers */
@@ -224,6 +225,41 @@ static inline int f_open_spare(struct us_sys_t *sys)
     return fails(SITE_OPEN_SPARE, 0) ? -1 : s_open_spare(sys);
 }
 
+static inline ssize_t f_sendfile(struct us_sys_t *sys, int fd, int file, int64_t offset, size_t length)
+{
+    if (is_hit(SITE_SENDFILE, fd)) {
+        if (fault.error) {
+            errno = fault.error;
+            return -1;
+        }
+        length = fault.bytes < length ? fault.bytes : length;
+    }
+    return s_sendfile(sys, fd, file, offset, length);
+}
+
+static inline bool file_fails(enum site site)
+{
+    bool hit = fails(site, 0);
+    if (hit && fault.hits == 1) {
+        fault.hit = fault.filed;
+    }
+    return hit;
+}
+
+static inline int f_file_dup(struct us_sys_t *sys, int file)
+{
+    return file_fails(SITE_FILE_DUP) ? -1 : s_file_dup(sys, file);
+}
+
+/* As f_close. */
+static inline int f_file_close(struct us_sys_t *sys, int file)
+{
+    bool hit = file_fails(SITE_FILE_CLOSE);
+    int result = s_file_close(sys, file);
+    errno = hit ? fault.error : errno;
+    return hit ? -1 : result;
+}
+
 static inline int64_t f_wall_seconds(struct us_sys_t *sys)
 {
     return fault.wall_seconds ? fault.wall_seconds : s_wall_seconds(sys);
@@ -257,6 +293,9 @@ static inline void reset_faulty_world(void)
     sys->read = f_read;
     sys->write = f_write;
     sys->open_spare = f_open_spare;
+    sys->sendfile = f_sendfile;
+    sys->file_dup = f_file_dup;
+    sys->file_close = f_file_close;
     sys->wall_seconds = f_wall_seconds;
 }
 

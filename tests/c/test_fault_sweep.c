@@ -6,10 +6,10 @@
  * connection changes not a byte of another's. */
 #include "faulty.h"
 
-enum { CLIENTS = 14, TRACKED = 64, LARGE = 60000 };
+enum { CLIENTS = 15, TRACKED = 64, LARGE = 60000 };
 
 enum client {
-    PLAIN, PIPELINE, SLOW, POSTED, CHUNKED, HEAD, RESET, HALF_HEAD, LAST, FINISHED, VECTORED, CONTINUED, SILENT, GONE
+    PLAIN, PIPELINE, SLOW, POSTED, CHUNKED, HEAD, RESET, HALF_HEAD, LAST, FINISHED, VECTORED, CONTINUED, SILENT, GONE, FILED
 };
 
 /* ---- What the handlers keep, and how each exchange ended ---- */
@@ -88,6 +88,9 @@ static void later(uint32_t handle)
     int number = length > 7 ? atoi(path + 7) : -1;
     if (CHECK(number >= 0 && number < CLIENTS) && keep(handle)) {
         kept[number] = handle;
+        if (number == FINISHED) {
+            (void) field(handle, "A", "b"); /* waits inside a head */
+        }
     }
 }
 
@@ -107,6 +110,25 @@ static void send_in_parts(uint32_t handle)
     (void) ck_flush(handle);
     (void) ck_write(handle, large, 20000);
     (void) ck_end(handle, large, 100, 0);
+}
+
+static int file; /* of LARGE bytes */
+
+static void make_file(void)
+{
+    char path[] = "/tmp/ck_fault_sweep_XXXXXX";
+    file = mkstemp(path);
+    CHECK(file >= 0 && unlink(path) == 0 && write(file, large, LARGE) == LARGE);
+}
+
+/* In two parts, of which one has to wait for the client; what cannot be sent is a 500. */
+static void send_file(uint32_t handle)
+{
+    (void) field(handle, "Content-Length", "60003");
+    (void) write_text(handle, "at:");
+    if (ck_send_file(handle, file, 0, LARGE) < 0 && ck_fail(handle) == CK_OK) {
+        (void) ck_send(handle, 500, "", 0, "no file", 7, CK_CLOSE);
+    }
 }
 
 static void collect(uint32_t handle)
@@ -141,6 +163,7 @@ static void add_routes(void)
     route("GET", "/later/:n", later);
     route("GET", "/large", send_large);
     route("GET", "/parts", send_in_parts);
+    route("GET", "/file", send_file);
     route("POST", "/collect", collect);
     route("POST", "/stream/:a/:b", stream);
     all_routed &= ck_app_fixed(world.app, ck_method_id("GET", 3), "/fixed", 6, 200, "A: b\r\n", 6, "fixed", 5) == 0;
@@ -169,6 +192,8 @@ static void converse(peer **clients)
     say(clients[PIPELINE], GET("/hello") GET("/fixed") GET("/later/1") GET("/hello") GET("/nowhere"));
     clients[SLOW]->room = 20000;
     say(clients[SLOW], GET("/large") GET("/hello"));
+    clients[FILED]->room = 20000;
+    say(clients[FILED], GET("/file") GET("/hello"));
     say(clients[POSTED], "POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel");
     say(clients[CHUNKED], "POST /stream/1/2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel");
     say(clients[HEAD], "HEAD /hello HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -202,7 +227,7 @@ static void conclude_all(peer **clients)
     say(clients[POSTED], "lo");
     say(clients[CHUNKED], "lo\r\n0\r\nA: b\r\n\r\n");
     say(clients[CONTINUED], "hello");
-    clients[SLOW]->room = UNLIMITED;
+    clients[SLOW]->room = clients[FILED]->room = UNLIMITED;
     go();
 }
 
@@ -217,6 +242,7 @@ static bool session(void)
     add_routes();
     for (int i = 0; i < CLIENTS; i++) {
         clients[i] = call_in();
+        fault.filed = i == FILED ? clients[i] : NULL;
         pass_ms(100); /* a listener that pauses goes on */
     }
     converse(clients);
@@ -334,6 +360,7 @@ static void test_without_a_fault(void)
     CHECK(strstr(heard(world.peers[POSTED]), "collected") && strstr(heard(world.peers[CONTINUED]), "100 Continue"));
     CHECK(strstr(heard(world.peers[CHUNKED]), "streamed") && strstr(heard(world.peers[FINISHED]), "nine"));
     CHECK(strstr(heard(world.peers[HALF_HEAD]), " 408 ") && world.peers[SLOW]->out_length > LARGE);
+    CHECK(strstr(heard(world.peers[FILED]), "\r\n\r\nat:lll") && strstr(heard(world.peers[FILED]), "\r\n\r\nhello"));
     for (int i = 0; i < CLIENTS; i++) {
         CHECK(world.peers[i]->closed);
     }
@@ -382,6 +409,10 @@ static const sweep sweeps[] = {
     {"read", SITE_READ, false, {EAGAIN, EBADF, EFAULT, EINTR, EINVAL, EIO}},
     {"write", SITE_WRITE, false, {EAGAIN, EBADF, EFAULT, EINTR, EINVAL, EIO}},
     {"open", SITE_OPEN_SPARE, false, {EACCES, EMFILE, ENFILE, ENOENT, ENOMEM}},
+    {"sendfile", SITE_SENDFILE, true, {EAGAIN, EBADF, ECONNRESET, EFAULT, EINTR, EINVAL, EIO, ENOBUFS, ENOMEM, EOVERFLOW, EPIPE,
+        ESPIPE, ETIMEDOUT}},
+    {"fcntl dup", SITE_FILE_DUP, true, {EBADF, EINVAL, EMFILE}},
+    {"close of a file", SITE_FILE_CLOSE, true, {EBADF, EINTR, EIO, ENOSPC, EDQUOT}},
 };
 
 static bool report_failure(long before, const char *name, long at, const char *how, int error)
@@ -400,11 +431,14 @@ static bool passes(enum site site, int error)
     switch (site) {
     case SITE_SEND:
     case SITE_SENDV:
+    case SITE_SENDFILE:
         return again || error == ENOBUFS || error == ENOMEM;
     case SITE_ACCEPT:
         return error != EMFILE && error != ENFILE;
     case SITE_RECV:
         return again;
+    case SITE_FILE_CLOSE:
+        return true; /* there is nobody to tell, and nothing to do */
     default:
         return error == EINTR;
     }
@@ -444,9 +478,9 @@ static void sweep_site(const sweep *what)
 /* Fewer bytes than asked for: the answers are the same. */
 static void test_short_counts(void)
 {
-    static const enum site sites[] = {SITE_RECV, SITE_SEND, SITE_SENDV};
+    static const enum site sites[] = {SITE_RECV, SITE_SEND, SITE_SENDV, SITE_SENDFILE};
     static const size_t counts[] = {1, 2, 17, 100, 1000, 16383};
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         for (size_t c = 0; c < sizeof(counts) / sizeof(counts[0]); c++) {
             for (long at = 1; at <= calls_of_a_session[sites[i]]; at++) {
                 long before = checks_failed;
@@ -497,6 +531,7 @@ static void test_ft07_each_allocation_fails(void)
 int main(void)
 {
     memset(large, 'l', sizeof(large));
+    make_file();
     test_without_a_fault();
     test_each_call_fails_with_each_of_its_errors();
     test_short_counts();
@@ -504,5 +539,6 @@ int main(void)
     for (int i = 0; i < CLIENTS; i++) {
         free(wanted[i].out);
     }
+    close(file);
     return checks_done();
 }
