@@ -378,11 +378,13 @@ class App(AppStats):
         """Mount a page that shows the app's counters live, and note where writes outside any cork come from.
 
         Args:
-            allow: tells by the request who may see it; None = clients on this machine.
-                Behind a proxy all clients are: say who may.
+            allow: tells by the request who may see it, a plain function; None = clients
+                on this machine that ask for an address or localhost. Behind a proxy
+                all clients may seem so: say who may.
             interval: seconds between reports.
 
         Raises:
+            TypeError: `allow` is no plain function.
             ValueError: the path is no plain path, or the interval no time.
         """
         from corkbind.inspector.mount import mount

@@ -12,10 +12,11 @@ import base64
 import hashlib
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
+from corkbind.flow import is_coroutine_function
 from corkbind.inspector.report import report
 from corkbind.request import HttpRequest
 from corkbind.response import HttpResponse
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 #: Pages open at once; each costs one report a second.
 VIEWERS_MAX: Final = 8
+
+#: Top-level names that nobody can have (RFC 6761 S6.2, S6.3).
+_RESERVED: Final = ("localhost", "test")
 
 Allow = Callable[[HttpRequest], object]
 
@@ -43,20 +47,44 @@ def policy(page: str) -> str:
 
 
 def from_here(request: HttpRequest) -> bool:
-    """Tell whether a request comes from this machine."""
+    """Tell whether a request comes from this machine, and is for it by address.
+
+    A page of any site that is open in a browser here can make requests from here,
+    and read the answers where its host's name has come to mean 127.0.0.1 (DNS
+    rebinding). It cannot choose the Host, so names of others are refused.
+    """
     text = request.get_remote_address()
     if text is None:
         return True  # a Unix socket
     address = ipaddress.ip_address(text)
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+    here = (getattr(address, "ipv4_mapped", None) or address).is_loopback
+    return here and _names_no_site(request.get_host())
+
+
+def _names_no_site(host: str | None) -> bool:
+    """Tell whether a Host is an address or a reserved name; None is that of HTTP/1.0, which browsers do not speak."""
+    if host is None:
+        return True
+    name = re.sub(r":[0-9]*\Z", "", host)
+    if name.rpartition(".")[2] in _RESERVED:
+        return True
+    try:
+        ipaddress.ip_address(name[1:-1] if name.startswith("[") else name)
+    except ValueError:
+        return False
+    return True
 
 
 def mount(app: App, base: str, allow: Allow | None, interval: float) -> None:
     """Add the page at `base` and its events at `base`/events.
 
     Raises:
+        TypeError: `allow` is no plain function.
         ValueError: `base` is no path, or `interval` no time.
     """
+    if allow is not None and (not callable(allow) or is_coroutine_function(allow)):
+        # A coroutine is true, and would let everybody in.
+        raise TypeError(f"allow must be a plain function of the request, not {allow!r}: what it returns is not awaited")
     if not re.fullmatch(r"(/[\w.~-]+)+", base):
         raise ValueError(f"{base!r} is no place for the inspector: it must be a plain path such as '/_cork'")
     if not 0.05 <= interval <= 60:
@@ -118,7 +146,12 @@ class _Inspector:
             left -= step
 
     def _refused(self, res: HttpResponse, req: HttpRequest) -> bool:
-        if self._allow(req):
+        allowed = self._allow(req)
+        if isinstance(allowed, Awaitable):
+            raise TypeError("App.inspect(allow=...) gave something to await, which says neither yes nor no")
+        if allowed:
             return False
-        res.write_status(403).end("the inspector answers this machine only: see App.inspect(allow=...)\n")
+        res.write_status(403).end(
+            "the inspector answers this machine only, asked by address or as localhost: see App.inspect(allow=...)\n"
+        )
         return True

@@ -44,5 +44,8 @@ def report(app: AppStats, base: str, match: str, order: ConnectionOrder) -> dict
 
 
 def _short(file: str) -> str:
-    relative = os.path.relpath(file) if os.path.isabs(file) else file
+    try:
+        relative = os.path.relpath(file) if os.path.isabs(file) else file
+    except FileNotFoundError:  # the working directory has been removed
+        return file
     return file if relative.startswith("..") else relative

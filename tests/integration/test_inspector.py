@@ -17,8 +17,8 @@ from chromium import Page, chromium
 from harness import HERE, Peer, Stream, request, serve, until
 from inspector_load import PICTURE, load
 
-from corkbind import App
-from corkbind.inspector import mount
+from corkbind import App, HttpRequest
+from corkbind.inspector import mount, report
 from corkbind.testing import Loopback
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -89,6 +89,50 @@ def test_only_this_machine_may_look(address: str, status: int) -> None:
             client.send(request(target))
             loopback.run()
             assert client.recv().startswith(b"HTTP/1.1 %d " % status)
+
+
+HOSTS = {
+    **dict.fromkeys(
+        ["127.0.0.1", "127.0.0.1:8000", "[::1]:8000", "10.0.0.1:8000", "localhost", "LOCALHOST:8000", "a.localhost", "my.test"],
+        200,
+    ),
+    **dict.fromkeys(
+        ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example", "notlocalhost", "localhost."],
+        403,
+    ),
+}
+
+
+@pytest.mark.parametrize(("host", "status"), HOSTS.items())
+def test_a_site_whose_name_comes_to_mean_this_machine_may_not_look(host: str, status: int) -> None:
+    app = App().inspect()
+    for target in ("/_cork", "/_cork/events") if status == 403 else ("/_cork",):
+        assert app.feed(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()).startswith(b"HTTP/1.1 %d " % status)
+
+
+async def _never(request: HttpRequest) -> bool:
+    return False
+
+
+@pytest.mark.parametrize("allow", [5, "secret", _never])
+def test_who_may_look_is_a_plain_function(allow: Any) -> None:
+    app = App()
+    with pytest.raises(TypeError, match="plain function"):
+        app.inspect(allow=allow)
+    assert app.feed(request("/_cork")).startswith(b"HTTP/1.1 404 ")
+
+
+def test_an_answer_to_wait_for_lets_nobody_in() -> None:
+    with Loopback(App().inspect(allow=lambda req: asyncio.ensure_future(_never(req)))) as loopback:
+        assert loopback.request("GET", "/_cork").status == 500
+
+
+def test_a_working_directory_that_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert report._short("/usr/lib/some.py") == "/usr/lib/some.py"
 
 
 def test_who_may_look_can_be_said() -> None:
