@@ -20,6 +20,15 @@ from corkbind.testing import Connection, Faults, Loopback
 pytestmark = pytest.mark.filterwarnings("error")
 
 
+@pytest.fixture(autouse=True)
+def _collect_what_is_new() -> Iterator[None]:
+    """Let the collector, which runs after each session, pass over the objects of other tests."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 class Served:
     """Hold an app that answers in all the ways there are, and what became of each answer."""
 

@@ -53,7 +53,7 @@ def test_the_head_and_the_events(talk: Talk) -> None:
 
 def test_the_head_leaves_before_the_first_event(talk: Talk) -> None:
     app = App()
-    go = asyncio.Event()
+    go, enough = asyncio.Event(), asyncio.Event()
 
     @app.get("/")
     async def handler(res: HttpResponse, req: HttpRequest) -> None:
@@ -61,7 +61,7 @@ def test_the_head_leaves_before_the_first_event(talk: Talk) -> None:
             await go.wait()
             for number in range(5):
                 await events.send(str(number))
-            await asyncio.Event().wait()
+            await enough.wait()
 
     async def conversation(client: Any) -> None:
         reader, writer = await client.connect()
@@ -72,6 +72,7 @@ def test_the_head_leaves_before_the_first_event(talk: Talk) -> None:
         go.set()
         await reader.readuntil(b"data: 4\n\n")
         assert app.stats()["sends"] - before == 1  # five events of one segment
+        enough.set()
         writer.close()
         await writer.wait_closed()
 
@@ -131,7 +132,7 @@ def test_the_block_ends_when_the_client_goes(talk: Talk, busy: bool) -> None:
 
     @app.get("/")
     async def handler(res: HttpResponse, req: HttpRequest) -> None:
-        async with res.sse() as events:
+        async with res.sse(ping=0.05) as events:  # a client that reads no more is noticed by what is sent
             try:
                 await events.send("hello")
                 while busy:
