@@ -285,7 +285,7 @@ class HttpResponse(ResponseBody, ResponseFlow, ResponseParts, ResponseCorking):
         if headers is None and self._extra is None and data is not None:
             return self._send_now(number, chosen, data, end_connection)
         if number:
-            self._put_status(number)
+            HttpResponse.write_status(self, number)
         if self._put_headers(headers):
             chosen = b""
         if data is None:
@@ -315,10 +315,16 @@ class HttpResponse(ResponseBody, ResponseFlow, ResponseParts, ResponseCorking):
         """Write fields; tell whether a Content-Type was among them."""
         typed = False
         put = HttpResponse.write_header  # not self's: a mode of corking makes that a write of its own
-        for key, values in headers.items() if isinstance(headers, Mapping) else headers or ():
-            for value in values if isinstance(values, (list, tuple)) else (values,):
-                put(self, key, value)
-            typed = typed or (len(key) == _TYPE_LENGTH and field_name(key).lower() == b"content-type")
+        # A dict is looked for first: to ask an abstract class takes as long as a field.
+        pairs: Any = headers.items() if type(headers) is dict or isinstance(headers, Mapping) else headers or ()
+        for key, values in pairs:
+            if type(values) is str:
+                put(self, key, values)
+            else:
+                for value in values if isinstance(values, (list, tuple)) else (values,):
+                    put(self, key, value)
+            if len(key) == _TYPE_LENGTH and not typed:
+                typed = key.lower() == "content-type" if type(key) is str else field_name(key).lower() == b"content-type"
         return typed
 
     def _typed(self, message: object) -> tuple[bytes, bytes | None]:

@@ -118,6 +118,23 @@ def test_own_content_type_among_headers(answered: Callable[[Write], Answer]) -> 
     assert answer["x"] == "7"
 
 
+def test_send_with_fields_is_one_send_in_manual_mode_outside_any_cork(talk: Talk) -> None:
+    app = App(cork="manual")
+    headers = {"X-One": "1", "content-TYPE": "a/b", b"X-Two": ["2", "3"]}
+
+    @app.get("/")
+    def handler(res: HttpResponse, req: HttpRequest) -> None:
+        asyncio.get_running_loop().call_soon(lambda: res.send("x", status=201, headers=headers))
+
+    async def conversation(client: Client) -> None:
+        answer = await client.ask()
+        assert (answer.status, answer.body, answer.all("x-two")) == (201, b"x", ["2", "3"])
+        assert (answer.all("x-one"), answer.all("content-type")) == (["1"], ["a/b"])
+        assert app.stats()["sends"] == 1
+
+    talk(app, conversation)
+
+
 def test_no_type(answered: Callable[[Write], Answer]) -> None:
     assert not answered(lambda res: res.send("x", "")).all("content-type")
 
