@@ -53,6 +53,9 @@ class ResponseParts(ResponseCore):
         Args:
             ping: seconds between comments that keep a quiet connection open; 0 for none.
             retry: milliseconds after which a browser connects again.
+
+        Raises:
+            ValueError: `ping` or `retry` is no such number.
         """
         return EventStream(self._self(), ping, retry)
 

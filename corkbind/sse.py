@@ -5,12 +5,13 @@ The format is that of the WHATWG HTML standard, S9.2.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from corkbind._ffi.loader import lib
-from corkbind.errors import ConnectionClosed, refusal
+from corkbind.errors import ConnectionClosed, ResponseFinished, refusal
 from corkbind.exchange import ABORTED, OPEN
 from corkbind.fields import json_bytes
 from corkbind.streaming import Pace
@@ -40,12 +41,20 @@ class EventStream:
         ping: seconds between comments that keep proxies from closing a quiet
             connection; 0 for none.
         retry: milliseconds after which a browser connects again.
+
+    Raises:
+        ValueError: `ping` or `retry` is no such number.
     """
 
-    __slots__ = ("_pace", "_ping", "_response", "_retry", "_scope", "_timer", "last_event_id")
+    __slots__ = ("_open", "_pace", "_ping", "_response", "_retry", "_scope", "_timer", "last_event_id")
 
     def __init__(self, response: HttpResponse, ping: float, retry: int | None) -> None:
+        if isinstance(ping, bool) or not isinstance(ping, (int, float)) or not 0 <= ping < math.inf:
+            raise ValueError(f"ping must be seconds from 0, not {ping!r}")
+        if retry is not None:
+            format_event(retry=retry)  # refuses what it cannot write
         self._response = response
+        self._open = False
         self._ping = ping
         self._retry = retry
         self._timer: Any = None
@@ -61,12 +70,14 @@ class EventStream:
         response.write_header("X-Accel-Buffering", "no")  # else nginx in front of us collects
         response.write(b"" if self._retry is None else format_event(retry=self._retry))
         self._scope.__enter__()
+        self._open = True
         self._arm()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
         if self._timer is not None:
             self._timer.cancel()
+        self._open = False
         ended = self._scope.__exit__(kind, error, trace)
         if error is None and self._response._state == OPEN:
             self._response.end()
@@ -83,7 +94,9 @@ class EventStream:
             retry: milliseconds, as for `res.sse`.
 
         Raises:
-            ValueError: `event` or `id` holds a line end, or `id` a NUL.
+            ValueError: `event` or `id` holds a line end, or `id` a NUL; bytes are not UTF-8.
+            TypeError: `event` or `id` is no str, or `data` cannot be JSON.
+            ResponseFinished: the block is over, or has not begun.
             ConnectionClosed: the client has gone. The block need not catch it.
         """
         if data is not None and not isinstance(data, str):
@@ -106,6 +119,8 @@ class EventStream:
     async def _write(self, text: bytes) -> None:
         if self._response._state == ABORTED:
             raise ConnectionClosed()
+        if not self._open:
+            raise ResponseFinished("cannot send an event outside the block: `async with res.sse() as events: ...`")
         self._response.write(text)
         await self._pace.wait()
 
@@ -131,9 +146,10 @@ def format_event(data: str | None = None, event: str | None = None, id: str | No
     if event is not None:
         lines.append(f"event: {_one_line(event, 'event')}")
     if id is not None:
-        if "\0" in id:
+        line = _one_line(id, "id")
+        if "\0" in line:
             raise ValueError(f"an event's id must not hold NUL, for which browsers drop it: {id!r}")
-        lines.append(f"id: {_one_line(id, 'id')}")
+        lines.append(f"id: {line}")
     if retry is not None:
         if isinstance(retry, bool) or not isinstance(retry, int) or retry < 0:
             raise ValueError(f"retry must be milliseconds as an int from 0, not {retry!r}")
@@ -149,6 +165,8 @@ def format_comment(text: str) -> bytes:
 
 
 def _one_line(text: str, what: str) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"an event's {what} must be str, not {type(text).__name__}")
     if _LINE_END.search(text):
         raise ValueError(f"an event's {what} must be one line, or it could begin another field: {text!r}")
     return text

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from corkbind._ffi.loader import lib
 from corkbind.disk import in_thread
-from corkbind.errors import ConnectionClosed
-from corkbind.exchange import ABORTED, OPEN, Runtime
+from corkbind.errors import ConnectionClosed, ResponseFinished, refusal
+from corkbind.exchange import ABORTED, ENDED, OPEN, Runtime
 from corkbind.fields import exact_bytes
 from corkbind.flow import next_iteration
 
 if TYPE_CHECKING:
     from corkbind.response import HttpResponse
 
+_ck_alive: Callable[[int], int] = lib.ck_alive
 _ck_py_method: Callable[[int], str] = lib.ck_py_method
 
 #: asyncio's high-water mark of a transport.
@@ -34,13 +35,16 @@ TURN: Final = 256 * 1024
 async def stream(response: HttpResponse, source: Any, content_type: str | bytes | None, total_size: int | None) -> bool:
     """Do what `HttpResponse.stream` says."""
     parts = parts_of(source, response._route.runtime)
+    if response._state == ENDED:
+        raise ResponseFinished("cannot send a stream: the response has ended")
+    method = _method(response) if response._state == OPEN else ""
     if content_type is not None:
         response.write_header("Content-Type", content_type)
     if total_size is not None:
         response.write_header("Content-Length", total_size)
     with response._route.runtime.abort_scope(response):
         try:
-            if response._state == OPEN and _ck_py_method(response._handle) == "HEAD":
+            if response._state == OPEN and method == "HEAD":
                 if total_size is None:
                     response.write(b"")  # so that the head says what that of a GET does
             elif response._state == OPEN:
@@ -50,6 +54,13 @@ async def stream(response: HttpResponse, source: Any, content_type: str | bytes 
     if response._state == OPEN:
         response.end()
     return response._state != ABORTED
+
+
+def _method(response: HttpResponse) -> str:
+    try:
+        return _ck_py_method(response._handle)
+    except ValueError:
+        raise refusal(_ck_alive(response._handle) or -1, "send a stream") from None
 
 
 async def _send_all(response: HttpResponse, parts: AsyncIterator[Any]) -> None:

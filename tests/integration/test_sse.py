@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from harness import chunked_body, until
 
-from corkbind import App, ConnectionClosed, HttpRequest, HttpResponse
+from corkbind import App, ConnectionClosed, HttpRequest, HttpResponse, ResponseFinished
+from corkbind.sse import format_event
 
 Talk = Callable[..., Any]
 
@@ -184,3 +185,48 @@ def test_a_bad_event_sends_nothing_of_itself(talk: Talk) -> None:
         assert chunked_body((await client.ask()).raw) == b"data: fine\n\n"
 
     talk(app, conversation)
+
+
+def test_events_outside_the_block_are_refused(talk: Talk) -> None:
+    app = App()
+
+    @app.get("/")
+    async def handler(res: HttpResponse, req: HttpRequest) -> None:
+        events = res.sse()
+        with pytest.raises(ResponseFinished, match="outside the block"):
+            await events.send("too early")
+        async with events:
+            await events.send("in time")
+        with pytest.raises(ResponseFinished, match="outside the block"):
+            await events.comment("too late")
+        with pytest.raises(ResponseFinished):
+            async with events:
+                pass
+
+    async def conversation(client: Any) -> None:
+        answer = await client.ask()
+        assert (answer["content-type"], chunked_body(answer.raw)) == ("text/event-stream", b"data: in time\n\n")
+
+    talk(app, conversation)
+
+
+@pytest.mark.parametrize("options", [{"ping": -1}, {"ping": float("nan")}, {"ping": float("inf")}, {"ping": "1"}, {"retry": -1}])
+def test_what_cannot_be_an_interval(options: dict[str, Any]) -> None:
+    app = App()
+    refused: list[str] = []
+
+    @app.get("/")
+    async def handler(res: HttpResponse, req: HttpRequest) -> None:
+        with pytest.raises(ValueError, match="must be") as caught:
+            res.sse(**options)
+        refused.append(str(caught.value))
+        res.end("plain")
+
+    assert app.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").endswith(b"\r\n\r\nplain")
+    assert [text.split()[0] for text in refused] == list(options)
+
+
+@pytest.mark.parametrize("field", ["event", "id"])
+def test_a_field_that_is_no_text(field: str) -> None:
+    with pytest.raises(TypeError, match=f"event's {field} must be str, not int"):
+        format_event("x", **{field: 5})  # type: ignore[arg-type]

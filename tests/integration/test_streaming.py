@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from harness import chunked_body, until
 
-from corkbind import App, HttpRequest, HttpResponse
+from corkbind import App, HttpRequest, HttpResponse, ResponseFinished
 from corkbind.streaming import HIGH_WATER, PIECE
 
 Talk = Callable[..., Any]
@@ -437,5 +437,20 @@ def test_send_chunk_tells_when_the_client_has_gone(talk: Talk) -> None:
         connection.close()
         await until(lambda: len(called) == 3)
         assert called == ["aborted", (False, True), (False, True)]
+
+    talk(app, conversation)
+
+
+def test_a_stream_behind_the_end_is_refused(talk: Talk) -> None:
+    app = App()
+
+    @app.get("/")
+    async def handler(res: HttpResponse, req: HttpRequest) -> None:
+        assert await res.stream(numbers(True))
+        with pytest.raises(ResponseFinished, match="cannot send a stream"):
+            await res.stream(numbers(True))
+
+    async def conversation(client: Any) -> None:
+        assert chunked_body((await client.ask()).raw) == TEXT
 
     talk(app, conversation)
