@@ -215,7 +215,12 @@ class App(AppStats):
 
         Args:
             grace: seconds that running handlers get; then their tasks are cancelled.
+
+        Raises:
+            WrongThread: await it in the app's loop, or use app.defer(app.close).
         """
+        if self._native:
+            self._bridge.check_thread("stop the app")
         if self._stopping is not None:
             await self._stopping.join()
             return

@@ -44,7 +44,10 @@ class AppRoutes(RouteMethods):
         Raises:
             TypeError: the handler is neither callable nor Fixed.
             ValueError: the path is no pattern.
+            WrongThread: the app is open in another thread.
         """
+        if self._native and self._dispatcher.bridge is not None:
+            self._dispatcher.bridge.check_thread("add a route")
         if isinstance(handler, Fixed):
             definition = self._routes.add(method, path, handler, max_body)
         elif callable(handler):

@@ -592,7 +592,16 @@ def test_other_threads_are_refused_and_helped(talk: Talk) -> None:
         loop = asyncio.get_running_loop()
 
         def elsewhere() -> None:
-            for misuse in (lambda: res.end("x"), req.get_method, app.stats, app.close, lambda: app.listen(0)):
+            for misuse in (
+                lambda: res.end("x"),
+                req.get_method,
+                app.stats,
+                app.close,
+                lambda: app.listen(0),
+                lambda: app.get("/late", handler),
+                lambda: asyncio.run(app.stop()),
+                lambda: asyncio.run(res.stream(["a"])),
+            ):
                 with pytest.raises(WrongThread, match=r"app\.defer\(fn\)"):
                     misuse()
             app.defer(lambda: res.end("deferred"))
