@@ -13,6 +13,7 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE: Final = re.compile(r'[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*|"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"')
 _ATTRIBUTE: Final = re.compile(r"[\x20-\x3a\x3c-\x7e]*")  # S4.1.1 av-octet: no CTL, no semicolon
 _SAME_SITE: Final = {"strict": "Strict", "lax": "Lax", "none": "None"}
+_FLAGS: Final = ("secure", "httponly", "partitioned")
 _KNOWN: Final = ("expires", "max-age", "domain", "path", "secure", "httponly", "samesite", "partitioned")
 
 
@@ -25,9 +26,13 @@ def format_cookie(name: str, value: str, options: Mapping[str, Any]) -> bytes:
             with "_" or "-". None and False leave an attribute out.
 
     Raises:
+        TypeError: the name or value is no str, or a flag is no bool.
         ValueError: a name, value or attribute holds what a cookie cannot, an
             attribute is unknown, or the attributes contradict each other.
     """
+    for what, text in (("name", name), ("value", value)):
+        if not isinstance(text, str):
+            raise TypeError(f"the {what} of a cookie must be str, not {type(text).__name__}")
     if not _TOKEN.fullmatch(name):
         raise ValueError(f"{name!r} is not a cookie name: letters, digits and !#$%&'*+-.^_`|~")
     if not _VALUE.fullmatch(value):
@@ -56,7 +61,9 @@ def _normal(options: Mapping[str, Any]) -> dict[str, Any]:
         name = key.lower().replace("_", "-")
         if name not in _KNOWN:
             raise ValueError(f"{key!r} is not a cookie attribute: {', '.join(_KNOWN)}")
-        if value is not None and value is not False:
+        if name in _FLAGS and value not in (None, False, True):
+            raise TypeError(f"cookie attribute {name} is True or False, not {value!r}")
+        if value is not None and value is not False and (value or name not in _FLAGS):
             given[name] = value
     if str(given.get("samesite", "")).lower() == "none" and "secure" not in given:
         raise ValueError("SameSite=None needs secure=True: browsers drop the cookie else")
@@ -79,7 +86,7 @@ def _attributes(given: Mapping[str, Any]) -> list[str]:
     if "expires" in given:
         parts.append(f"Expires={_checked('expires', _date(given['expires']))}")
     if "max-age" in given:
-        parts.append(f"Max-Age={int(given['max-age'])}")
+        parts.append(f"Max-Age={_seconds(given['max-age'])}")
     for name, label in (("domain", "Domain"), ("path", "Path")):
         if name in given:
             parts.append(f"{label}={_checked(name, given[name])}")
@@ -105,12 +112,22 @@ def _same_site(value: object) -> str:
     return known
 
 
+def _seconds(value: Any) -> int:
+    try:
+        return int(value)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"max-age must be seconds, not {value!r}") from error
+
+
 def _date(value: object) -> str:
     if isinstance(value, datetime):
         aware = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
         return format_datetime(aware.astimezone(timezone.utc), usegmt=True)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return formatdate(value, usegmt=True)
+        try:
+            return formatdate(value, usegmt=True)
+        except (ValueError, OverflowError, OSError) as error:
+            raise ValueError(f"expires must be a time that a calendar has, not {value!r}") from error
     return str(value)
 
 

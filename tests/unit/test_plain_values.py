@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from typing import Any
 
 import pytest
 
@@ -168,6 +169,9 @@ def test_cookie_with_all_attributes() -> None:
         ("n", "v", {"domain": "a\x00"}),
         ("n", "v", {"expires": "x;y"}),
         ("n", "v", {"max-age": "x"}),
+        ("n", "v", {"max-age": float("inf")}),
+        ("n", "v", {"expires": 1e20}),
+        ("n", "v", {"expires": float("nan")}),
         ("n", "v", {"samesite": "maybe"}),
         ("n", "v", {"samesite": "None"}),
         ("n", "v", {"partitioned": True}),
@@ -180,6 +184,19 @@ def test_cookie_with_all_attributes() -> None:
 def test_cookies_that_cannot_be(name: str, value: str, options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"."):
         format_cookie(name, value, options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "options"),
+    [("n", 5, {}), ("n", None, {}), (b"n", "v", {}), ("n", "v", {"secure": "no"}), ("n", "v", {"httponly": "false"})],
+)
+def test_types_that_no_cookie_has(name: Any, value: Any, options: dict[str, object]) -> None:
+    with pytest.raises(TypeError, match=r"must be str|is True or False"):
+        format_cookie(name, value, options)
+
+
+def test_cookie_flags_may_be_numbers() -> None:
+    assert format_cookie("n", "v", {"secure": 1, "httponly": 0, "max-age": 0}) == b"n=v; Max-Age=0; Secure"
 
 
 def test_cookies_are_read() -> None:
