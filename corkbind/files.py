@@ -157,12 +157,12 @@ async def _open_best(runtime: Runtime, path: str, root: str | None, codings: tup
     key, now = (path, root, codings), time.monotonic()
     if now - _recent.get(key, -RECENT_SECONDS) < RECENT_SECONDS:
         return open_best(path, root, codings)
-    try:
-        return await in_thread(runtime, open_best, path, root, codings, unwanted=Opened.close)
-    finally:
-        if len(_recent) >= _RECENT_MOST:
-            _recent.clear()
-        _recent[key] = now
+    opened = await in_thread(runtime, open_best, path, root, codings, unwanted=Opened.close)
+    # Only what was there: names that clients make up would fill the table.
+    if len(_recent) >= _RECENT_MOST:
+        _recent.clear()
+    _recent[key] = now
+    return opened
 
 
 def open_best(path: str, root: str | None, codings: Sequence[str]) -> Opened:
@@ -248,7 +248,9 @@ async def _answer(res: HttpResponse, req: HttpRequest, opened: Opened, options: 
     fields["Accept-Ranges"] = "bytes"
     if opened.coding:
         fields["Content-Encoding"] = opened.coding
-    fields.update(options.headers or {})
+    given = options.headers or {}
+    names = {name.lower() for name in given}
+    fields = {**{name: value for name, value in fields.items() if name.lower() not in names}, **given}
     first, length = part or (0, size)
     if part is not None:
         fields["Content-Range"] = f"bytes {first}-{first + length - 1}/{size}"

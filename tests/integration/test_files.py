@@ -689,3 +689,26 @@ def test_requests_reads_packed_and_plain(talk: Talk, site: Path) -> None:
         await asyncio.to_thread(ask, f"{client.address.url}/files/page.html")
 
     talk(served(site), conversation)
+
+
+def test_further_fields_take_the_place_of_ours_in_any_case(site: Path) -> None:
+    app = App()
+
+    @app.get("/")
+    async def handler(res: HttpResponse, req: HttpRequest) -> None:
+        await sendfile(res, req, site / "page.html", headers={"content-type": "text/x-mine", "X-More": "1"})
+
+    head = app.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").partition(b"\r\n\r\n")[0].lower().split(b"\r\n")
+    assert [line for line in head if line.startswith((b"content-type:", b"x-more:"))] == [
+        b"content-type: text/x-mine",
+        b"x-more: 1",
+    ]
+
+
+def test_names_that_clients_make_up_are_not_kept(site: Path) -> None:
+    app = served(site)
+    for number in range(3):
+        assert app.feed(b"GET /files/none-%d HTTP/1.1\r\nHost: a\r\n\r\n" % number).startswith(b"HTTP/1.1 404 ")
+    assert files._recent == {}
+    assert app.feed(b"GET /files/page.html HTTP/1.1\r\nHost: a\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    assert len(files._recent) == 1
