@@ -24,6 +24,7 @@ from corkbind.errors import (
     refusal,
 )
 from corkbind.exchange import ABORTED, Exchange, ResponseCore
+from corkbind.fields import byte_count
 
 if TYPE_CHECKING:
     from asyncio import Future  # the type only
@@ -224,9 +225,12 @@ class ResponseBody(ResponseCore):
                 after the other. Its segments run corked.
 
         Raises:
+            TypeError: `handler` is no function.
             BodyInUse: the body is read in another way already.
             ResponseFinished, RequestExpired: it is too late to read.
         """
+        if not callable(handler):
+            raise TypeError(f"on_data takes a function of (res, chunk, is_end), not {type(handler).__name__}")
         if self._state == ABORTED:
             return self
         exchange = self._kept()
@@ -280,8 +284,12 @@ class ResponseBody(ResponseCore):
         return self
 
     def body_limit(self, size: int) -> Self:
-        """Change how long this request's body may be, in bytes."""
-        result = _ck_body_limit(self._handle, size)
+        """Change how long this request's body may be, in bytes.
+
+        Raises:
+            ValueError, TypeError: it is no number of bytes.
+        """
+        result = _ck_body_limit(self._handle, byte_count(size, "the limit of a body"))
         if result < 0:
             self._refused(result, "change the limit of the body")
         return self

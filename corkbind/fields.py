@@ -108,6 +108,20 @@ def status_line(status: str | bytes) -> bytes:
     raise TypeError(f"a status must be an int, str or bytes, not {type(status).__name__}")
 
 
+def byte_count(value: int, what: str) -> int:
+    """Return a number of bytes that the core can count.
+
+    Raises:
+        TypeError: it is no int.
+        ValueError: it is negative, or beyond 63 bits.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{what} must be bytes as an int, not {type(value).__name__}")
+    if not 0 <= value < 1 << 63:
+        raise ValueError(f"{what} must be from 0 to 2**63 - 1, not {value}")
+    return value
+
+
 def compact_json(value: object) -> str:
     """Serialise to JSON without spaces."""
     return json.dumps(value, separators=(",", ":"))

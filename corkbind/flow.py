@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from corkbind._ffi.loader import lib
 from corkbind.errors import ConnectionClosed
 from corkbind.exchange import ABORTED, ENDED, AbortedHandler, ResponseCore, WritableHandler
-from corkbind.fields import BytesLike, exact_bytes
+from corkbind.fields import BytesLike, byte_count, exact_bytes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -50,8 +50,10 @@ class ResponseFlow(ResponseCore):
             client has gone.
 
         Raises:
+            ValueError, TypeError: `total_size` is no number of bytes.
             ResponseFinished, RequestExpired, WrongThread: as for `end`.
         """
+        byte_count(total_size, "total_size")
         data = message.encode() if isinstance(message, str) else exact_bytes(message)
         if self._state == ABORTED:
             return False, True
@@ -69,8 +71,12 @@ class ResponseFlow(ResponseCore):
         return max(0, _ck_write_offset(self._handle))
 
     def write_offset(self, offset: int) -> Self:
-        """Say that the body begins at another offset than 0."""
-        result = _ck_set_write_offset(self._handle, offset)
+        """Say that the body begins at another offset than 0.
+
+        Raises:
+            ValueError, TypeError: it is no number of bytes.
+        """
+        result = _ck_set_write_offset(self._handle, byte_count(offset, "the write offset"))
         if result < 0:
             self._refused(result, "set the write offset")
         return self
@@ -86,8 +92,9 @@ class ResponseFlow(ResponseCore):
             handler: what it returns is not looked at. The next one given replaces it.
 
         Raises:
-            TypeError: `handler` is a coroutine function; `await res.drain()` in place of it.
+            TypeError: `handler` is no function, or a coroutine function; `await res.drain()` in place of it.
         """
+        _must_be_callable(handler, "on_writable")
         if is_coroutine_function(handler):
             raise TypeError("on_writable takes a plain function; a coroutine can `await res.drain()`")
         if self._state == ABORTED:
@@ -106,7 +113,11 @@ class ResponseFlow(ResponseCore):
 
         Several handlers all run, in the order of registration. A coroutine
         function runs as a task. Gone already: it is called at once.
+
+        Raises:
+            TypeError: `handler` is no function.
         """
+        _must_be_callable(handler, "on_aborted")
         if self._state == ABORTED:
             self._exchange().call(self._self(), handler, self)
         elif self._state != ENDED:
@@ -170,6 +181,11 @@ class ResponseFlow(ResponseCore):
 
     def _self(self) -> Any:
         return self
+
+
+def _must_be_callable(handler: object, what: str) -> None:
+    if not callable(handler):
+        raise TypeError(f"{what} takes a function, not {type(handler).__name__}")
 
 
 @types.coroutine

@@ -195,6 +195,31 @@ def test_what_cannot_be_sent_is_refused_and_can_be_put_right(answered: Callable[
     assert b"\r\nX: y" not in answer.raw
 
 
+NUMBERS_AND_FUNCTIONS: list[tuple[type[Exception], Write]] = [
+    (ValueError, lambda res: res.try_end("abc", -1)),
+    (ValueError, lambda res: res.try_end("abc", 1 << 64)),
+    (TypeError, lambda res: res.try_end("abc", "3")),  # type: ignore[arg-type]
+    (ValueError, lambda res: res.write_offset(-1)),
+    (ValueError, lambda res: res.body_limit(-1)),
+    (TypeError, lambda res: res.body_limit(True)),
+    (TypeError, lambda res: res.on_writable(5)),  # type: ignore[arg-type]
+    (TypeError, lambda res: res.on_aborted(None)),  # type: ignore[arg-type]
+    (TypeError, lambda res: res.on_data("x")),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize(("error", "misuse"), NUMBERS_AND_FUNCTIONS, ids=range(len(NUMBERS_AND_FUNCTIONS)))
+def test_what_the_core_cannot_count_or_call_is_refused(
+    answered: Callable[[Write], Answer], error: type[Exception], misuse: Write
+) -> None:
+    def handler(res: HttpResponse) -> None:
+        with pytest.raises(error, match=r"must be|takes a function"):
+            misuse(res)
+        res.end("fine")
+
+    assert answered(handler).body == b"fine"
+
+
 class OddText(str):
     """Be text that lies about itself."""
 
