@@ -336,8 +336,9 @@ def _unescaped(text: str) -> str:
 
 
 def _base_name(filename: str) -> str:
-    """Drop the directories that some clients send along (RFC 7578 S4.2)."""
-    return filename.replace("\\", "/").rpartition("/")[2].replace("\0", "")
+    """Drop the directories that some clients send along (RFC 7578 S4.2), and what only means one."""
+    name = filename.replace("\\", "/").rpartition("/")[2].replace("\0", "")
+    return "" if name in (".", "..") else name
 
 
 # -- Whole forms --

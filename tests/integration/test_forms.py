@@ -187,6 +187,8 @@ def test_names_and_file_names(talk: Talk) -> None:
         for sent, seen in {
             'name="a"; filename="C:\\Users\\me\\report.doc"': ["a", "report.doc"],
             'name="a"; filename="../../etc/passwd"': ["a", "passwd"],
+            'name="a"; filename=".."': ["a", ""],
+            'name="a"; filename="b/."': ["a", ""],
             'name="a"; filename="say %22hi%22.txt"': ["a", 'say "hi".txt'],
             'name="a"; filename="say \\"hi\\".txt"': ["a", 'say "hi".txt'],
             'name="a;b=c"; filename="x; name=y"': ["a;b=c", "x; name=y"],
