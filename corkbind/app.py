@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from asyncio import AbstractEventLoop, Event, Task, current_task, get_running_loop, shield
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
@@ -24,6 +24,7 @@ from corkbind.exchange import as_coroutine
 from corkbind.limits import Limits
 from corkbind.loop import Loop
 from corkbind.options import EXCLUSIVE, AppListenOptions, AppOptions
+from corkbind.proxies import Networks
 from corkbind.request import HttpRequest
 from corkbind.response import HttpResponse
 from corkbind.stats import AppStats
@@ -70,10 +71,12 @@ class App(AppStats):
         cancel_on_abort: cancel a handler's task when its client goes.
         server_timing: add a Server-Timing field with the responses, sends and bytes of
             the connection before this response.
+        proxy_protocol: networks ("10.0.0.0/8", "unix") that must speak the PROXY protocol.
+        trusted_proxies: networks whose Forwarded and X-Forwarded-* fields are believed.
 
     Raises:
         CorkbindError: `options` asks for TLS.
-        ValueError: `cork` is no mode.
+        TypeError, ValueError: `cork` is no mode, or networks are no list of networks.
     """
 
     def __init__(
@@ -89,6 +92,8 @@ class App(AppStats):
         limits: Limits | None = None,
         cancel_on_abort: bool = False,
         server_timing: bool = False,
+        proxy_protocol: Sequence[str] = (),
+        trusted_proxies: Sequence[str] = (),
     ) -> None:
         if options is not None:
             raise CorkbindError("AppOptions asks for TLS, which this version cannot do: terminate TLS in front of it")
@@ -97,6 +102,8 @@ class App(AppStats):
         self.limits = limits or Limits()
         super().__init__(FACES[cork], cancel_on_abort)
         self._server_timing = server_timing
+        self._proxy_protocol = Networks(proxy_protocol)
+        self._dispatcher.proxies = Networks(trusted_proxies)
         #: Timers, background work and futures, under socketify's names.
         self.loop = Loop(self)
         self._listeners: list[int] = []

@@ -32,6 +32,7 @@ from corkbind.errors import BadRequest, CorkbindError
 from corkbind.exchange import ABORTED, ENDED, OPEN, Route, as_coroutine
 from corkbind.fields import compact_json
 from corkbind.flow import is_coroutine_function
+from corkbind.proxies import Networks
 from corkbind.request import HttpRequest
 from corkbind.response import HttpResponse
 from corkbind.segments import drive, drive_late, settle
@@ -59,13 +60,14 @@ _free_numbers: Final[list[int]] = []
 class Dispatcher:
     """Run an app's handlers: what routes know of the world (exchange.Runtime)."""
 
-    __slots__ = ("bridge", "dumps", "engine", "error_handler", "loads", "request_face")
+    __slots__ = ("bridge", "dumps", "engine", "error_handler", "loads", "proxies", "request_face")
 
     def __init__(self) -> None:
         self.bridge: Bridge | None = None
         self.error_handler: ErrorHandler | None = None
         self.dumps: Callable[[Any], str | bytes] = compact_json
         self.loads: Callable[[bytes], Any] = json.loads
+        self.proxies = Networks()
         self.engine: Any = None
         self.request_face: type[HttpRequest] = HttpRequest
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from asyncio import Future  # the type only: faces make no futures and touch no loop
 
     from corkbind.body import Body
+    from corkbind.proxies import Networks
     from corkbind.response import HttpResponse
 
 _ck_alive: Callable[[int], int] = lib.ck_alive
@@ -48,6 +49,9 @@ WritableHandler = Callable[["HttpResponse", int], Any]
 
 class Runtime(Protocol):
     """Give what only an event loop can; the bridge to asyncio does."""
+
+    #: Whose Forwarded and X-Forwarded-* fields are believed.
+    proxies: Networks
 
     def create_future(self) -> Future[Any]:
         """Return a new future of the loop."""

@@ -17,6 +17,7 @@ from corkbind._ffi.loader import lib
 from corkbind.cookies import parse_cookies
 from corkbind.errors import BadRequest, refusal
 from corkbind.fields import field_name
+from corkbind.proxies import Hop, client
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -39,6 +40,7 @@ _ck_py_headers: Callable[[int], list[tuple[str, str]]] = lib.ck_py_headers
 _ck_py_trailers: Callable[[int], list[tuple[str, str]]] = lib.ck_py_trailers
 _ck_py_parameter: Callable[[int, int], str | None] = lib.ck_py_parameter
 _ck_py_remote_address: Callable[[int], bytes | None] = lib.ck_py_remote_address
+_ck_py_proxied_address: Callable[[int], bytes | None] = lib.ck_py_proxied_address
 _ck_parameter_count: Callable[[int], int] = lib.ck_parameter_count
 _ck_http_minor: Callable[[int], int] = lib.ck_http_minor
 _ck_remote_port: Callable[[int], int] = lib.ck_remote_port
@@ -54,6 +56,7 @@ _PRESERVED: dict[str, Callable[[int], Any]] = {
     "trailers": _ck_py_trailers,
     "address": _ck_py_remote_address,
     "port": _ck_remote_port,
+    "proxied": _ck_py_proxied_address,
     "minor": _ck_http_minor,
 }
 
@@ -258,6 +261,31 @@ class HttpRequest:
         """Return the client's port; 0 when there is none."""
         port = _ck_remote_port(self._handle)
         return int(self._after("port")) if port < 0 else port
+
+    def get_proxied_remote_address_bytes(self) -> bytes | None:
+        """Return the client's address as trusted proxies tell it; None when none does.
+
+        It comes from the PROXY protocol (`App(proxy_protocol=...)`), or from Forwarded
+        or X-Forwarded-For (`App(trusted_proxies=...)`): the right-most address that is
+        no trusted proxy's. When the two fields disagree nobody is believed.
+        """
+        return self._client().address
+
+    def get_proxied_remote_address(self) -> str | None:
+        """Return as text what `get_proxied_remote_address_bytes` does."""
+        return address_text(self.get_proxied_remote_address_bytes())
+
+    def get_proxied_scheme(self) -> str | None:
+        """Return "http" or "https" as a trusted proxy tells what the client used, or None."""
+        return self._client().scheme
+
+    def get_proxied_host(self) -> str | None:
+        """Return the host that a trusted proxy was asked for, in lower case, or None."""
+        return self._client().host
+
+    def _client(self) -> Hop:
+        proxies = self._response._route.runtime.proxies
+        return client(proxies, self._read("address"), self._read("proxied"), self.get_header)
 
     # -- The body --
 

@@ -21,7 +21,7 @@ from corkbind.exchange import ABORTED, ENDED, OPEN, as_coroutine
 from corkbind.fields import exact_bytes, field_name, field_value, json_bytes, known_names, latin1, status_line, status_number
 from corkbind.flow import ResponseFlow
 from corkbind.parts import ResponseParts
-from corkbind.request import _ck_py_remote_address, address_text
+from corkbind.request import HttpRequest, _ck_py_remote_address, address_text
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -419,6 +419,20 @@ class HttpResponse(ResponseBody, ResponseFlow, ResponseParts, ResponseCorking):
     def get_remote_address(self) -> str | None:
         """Return the client's address as text; None on a Unix socket."""
         return address_text(self.get_remote_address_bytes())
+
+    def get_proxied_remote_address_bytes(self) -> bytes | None:
+        """Return what the request's method of that name does.
+
+        Raises:
+            RequestExpired: the exchange is over.
+        """
+        request = HttpRequest.__new__(HttpRequest)
+        request._handle, request._response, request._kept = self._handle, self, None
+        return request.get_proxied_remote_address_bytes()
+
+    def get_proxied_remote_address(self) -> str | None:
+        """Return the client's address as trusted proxies tell it, as text."""
+        return address_text(self.get_proxied_remote_address_bytes())
 
     def run_async(self, work: Coroutine[Any, Any, Any]) -> None:
         """Go on answering in a coroutine; what it raises is answered as a handler's failure."""

@@ -12,6 +12,7 @@ from corkbind._ffi.callbacks import watchers
 from corkbind._ffi.loader import lib
 from corkbind.app_routes import AppRoutes
 from corkbind.places import Places
+from corkbind.proxies import Networks
 from corkbind.request import address_text
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class AppStats(AppRoutes):
 
     _places: Places | None = None
     _server_timing = False
+    _proxy_protocol = Networks()
     _last_look: Callable[[int], object] | None = None
 
     def stats(self) -> dict[str, Any]:
@@ -128,6 +130,8 @@ class AppStats(AppRoutes):
             lib.ck_app_watch(native, 1)
         if native and self._server_timing:
             lib.ck_app_server_timing(native, 1)
+        if native and self._proxy_protocol:
+            calls.app_proxy_protocol(native, *self._proxy_protocol.packed(), self._proxy_protocol.unix)
 
     def _unequip(self, native: int) -> None:
         """Forget a native app that is about to be over."""

@@ -29,6 +29,16 @@ def app_create(limits: Mapping[str, int]) -> int:
     return app
 
 
+def app_proxy_protocol(app: int, networks: bytes, count: int, unix: bool) -> None:
+    """Expect the PROXY protocol from peers in `networks`.
+
+    Raises:
+        MemoryError: there is none.
+    """
+    if lib.ck_app_proxy_protocol(app, networks, count, int(unix)) < 0:
+        raise MemoryError("cannot expect the PROXY protocol: out of memory")
+
+
 def app_listen(app: int, host: str | None, port: int, options: int) -> int:
     """Return the handle of a new TCP listener.
 

@@ -27,6 +27,7 @@ CK_STATE: Final = -12
 CK_NOLOOP: Final = -13
 
 # Flags of ck_end and its kin.
+CK_NETWORK_SIZE: Final = 17
 CK_CLOSE: Final = 1
 
 # enum ck_body_mode

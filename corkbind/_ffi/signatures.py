@@ -111,6 +111,7 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_app_unrouted_stats", c_int, (c_uint, POINTER(ck_counters))),
     Row("ck_app_connections", c_int, (c_uint, c_int, POINTER(ck_connection_info), c_int)),
     Row("ck_app_backlog", c_int64, (c_uint,)),
+    Row("ck_app_proxy_protocol", c_int, (c_uint, c_char_p, c_int, c_int)),
     Row("ck_app_watch", c_int, (c_uint, c_int)),
     Row("ck_app_server_timing", c_int, (c_uint, c_int)),
     # An exchange: one request and its response
@@ -130,6 +131,8 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_py_trailers", py_object, HOT),
     Row("ck_py_parameter", py_object, HOT),
     Row("ck_py_remote_address", py_object, HOT),
+    Row("ck_py_proxied_address", py_object, HOT),
+    Row("ck_proxied_port", c_int, HOT),
     Row("ck_parameter_count", c_int, HOT),
     Row("ck_http_minor", c_int, HOT),
     Row("ck_remote_port", c_int, HOT),

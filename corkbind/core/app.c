@@ -24,6 +24,7 @@ static void app_free(ck_app *app)
         ck_free(loop, app->routes[i].counters);
     }
     ck_free(loop, app->routes);
+    ck_free(loop, app->proxies);
     ck_handle_drop(&loop->handles, app->handle);
     ck_free(loop, app);
 }
@@ -212,6 +213,36 @@ int ck_app_fixed(uint32_t handle, int method, const char *pattern, size_t length
         ck_free(app->loop, fixed);
     }
     return error;
+}
+
+/* ---- Proxies ---- */
+
+int ck_app_proxy_protocol(uint32_t handle, const char *networks, int count, int unix_too)
+{
+    int error;
+    ck_app *app = app_of(handle, &error);
+    if (!app) {
+        return error;
+    }
+    size_t wanted = count > 0 ? (size_t) count : 0;
+    ck_network *copy = wanted ? ck_alloc(app->loop, wanted * sizeof(*copy)) : NULL;
+    if (wanted && !copy) {
+        return CK_NOMEM;
+    }
+    for (size_t i = 0; i < wanted; i++) {
+        const char *network = networks + i * CK_NETWORK_SIZE;
+        memcpy(copy[i].address, network, sizeof(copy[i].address));
+        copy[i].bits = (uint8_t) network[sizeof(copy[i].address)];
+        if (copy[i].bits > 8 * sizeof(copy[i].address)) {
+            ck_free(app->loop, copy);
+            return CK_VALUE;
+        }
+    }
+    ck_free(app->loop, app->proxies);
+    app->proxies = copy;
+    app->proxy_count = wanted;
+    app->proxies_unix = unix_too != 0;
+    return CK_OK;
 }
 
 /* ---- Listeners ---- */

@@ -8,6 +8,7 @@
 #include "corkbind.h"
 #include "http_parser.h"
 #include "loop.h"
+#include "proxy_protocol.h"
 #include "router.h"
 
 struct us_listen_socket_t;
@@ -48,6 +49,9 @@ typedef struct ck_app {
     bool draining;
     bool server_timing;          /* each head tells the counters of its connection */
     bool watched;                /* the uncorked callback is wanted */
+    bool proxies_unix;           /* peers without an address send the PROXY protocol */
+    ck_network *proxies;         /* so do peers from here */
+    size_t proxy_count;
     ck_limits limits;
     ck_stats stats;
     ck_counters unrouted;        /* of what no route took */
@@ -94,12 +98,14 @@ typedef struct ck_connection {
     uint64_t progress;            /* bytes of a body or of a backlog that have moved since the timer was set */
     uint32_t last;                /* handle of the exchange that ended last, as long as it may be rolled back */
     uint32_t lingered;            /* bytes dropped after the end */
+    ck_proxied proxied;           /* whom its proxy speaks for */
     uint8_t phase;
     uint8_t timer;
     uint8_t body_framing;
     bool keep_alive;
     bool continue_due;            /* the client waits for 100 Continue */
     bool user_paused;
+    bool proxy_due;               /* the header of the PROXY protocol comes first */
     bool reading;                 /* the socket is polled for reading */
     bool peer_ended;
     bool shutdown_due;            /* half-close as soon as everything has left */

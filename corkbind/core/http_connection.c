@@ -250,8 +250,6 @@ static bool corked_or_closed(ck_connection *connection)
 static struct us_socket_t *on_open(struct us_socket_t *s, int is_client, char *ip, int ip_length)
 {
     (void) is_client;
-    (void) ip;
-    (void) ip_length;
     ck_connection *connection = connection_of(s);
     ck_app *app = *(ck_app **) us_socket_context_ext(0, us_socket_context(0, s));
     memset(connection, 0, sizeof(*connection));
@@ -262,6 +260,8 @@ static struct us_socket_t *on_open(struct us_socket_t *s, int is_client, char *i
     connection->opened = app->loop->date_second;
     connection->app = app;
     connection->reading = true;
+    connection->proxy_due = ip_length > 0 ? ck_networks_hold(app->proxies, app->proxy_count, ip, (size_t) ip_length)
+                                          : app->proxies_unix;
     connection->next = app->first;
     if (app->first) {
         app->first->previous = connection;
@@ -351,6 +351,10 @@ static void timed_out(ck_connection *connection)
         return;
     case CK_TIMER_HEAD:
         connection->app->stats.timeouts++;
+        if (connection->proxy_due) { /* whoever is slow here does not speak HTTP yet */
+            ck_connection_close(connection, CK_ABORT_TIMEOUT);
+            return;
+        }
         ck_connection_refuse(connection, 408, CK_ABORT_TIMEOUT);
         return;
     case CK_TIMER_HANDLER:

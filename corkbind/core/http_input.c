@@ -25,11 +25,42 @@ enum {
 
 /* ---- Going through input ---- */
 
+/* The rest of a head has this long to come: absolute, later bytes do not win time. */
+static void await_head(ck_connection *connection)
+{
+    if (connection->timer != CK_TIMER_HEAD) {
+        ck_connection_timer(connection, CK_TIMER_HEAD);
+    }
+}
+
+/* Returns true when the header of the PROXY protocol was taken. Whoever has to send
+ * one and does not is no proxy, and gets no answer. */
+static bool take_proxy_header(ck_connection *connection, ck_cursor *cursor)
+{
+    int result = ck_proxy_parse(cursor->data, cursor->length, &connection->proxied);
+    if (result == CK_PROXY_MORE) {
+        await_head(connection);
+        return false;
+    }
+    if (result == CK_PROXY_BAD) {
+        connection->app->stats.refused++;
+        ck_connection_close(connection, CK_ABORT_CLIENT);
+        return false;
+    }
+    cursor->data += result;
+    cursor->length -= (size_t) result;
+    connection->proxy_due = false;
+    return true;
+}
+
 /* Returns true when a request was taken, or refused. */
 static bool take_head(ck_connection *connection, ck_cursor *cursor)
 {
     if (cursor->length == 0) {
         return false;
+    }
+    if (connection->proxy_due) {
+        return take_proxy_header(connection, cursor);
     }
     if (!connection->exchange && !(connection->exchange = ck_exchange_new(connection))) {
         ck_connection_refuse(connection, 503, CK_ABORT_SERVER);
@@ -40,9 +71,7 @@ static bool take_head(ck_connection *connection, ck_cursor *cursor)
     const ck_head_limits head_limits = {limits->line, limits->head, limits->field, limits->fields};
     int result = ck_head_parse(&exchange->head, cursor->data, cursor->length, &head_limits);
     if (result == CK_HEAD_MORE) {
-        if (connection->timer != CK_TIMER_HEAD) { /* absolute: later bytes do not win time */
-            ck_connection_timer(connection, CK_TIMER_HEAD);
-        }
+        await_head(connection);
         return false;
     }
     if (result < 0) {

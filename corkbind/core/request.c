@@ -362,6 +362,27 @@ void *ck_py_remote_address(uint32_t handle)
     return length > 0 ? py.bytes_new(address, length) : none();
 }
 
+void *ck_py_proxied_address(uint32_t handle)
+{
+    int error;
+    const ck_exchange *exchange = ck_exchange_of(handle, &error);
+    if (!exchange) {
+        return stale(error);
+    }
+    const ck_proxied *proxied = exchange->connection ? &exchange->connection->proxied : NULL;
+    return proxied && proxied->length ? py.bytes_new((const char *) proxied->address, proxied->length) : none();
+}
+
+int ck_proxied_port(uint32_t handle)
+{
+    int error;
+    const ck_exchange *exchange = ck_exchange_of(handle, &error);
+    if (!exchange) {
+        return error;
+    }
+    return exchange->connection ? exchange->connection->proxied.port : 0;
+}
+
 int ck_remote_port(uint32_t handle)
 {
     int error;

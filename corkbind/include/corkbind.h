@@ -47,6 +47,9 @@ enum ck_result {
     CK_NOLOOP = -13,   /* this thread has no loop */
 };
 
+/* A network as ck_app_proxy_protocol takes it: 16 bytes of address, 1 of its bits. */
+enum { CK_NETWORK_SIZE = 17 };
+
 /* Flags of ck_end and its kin. */
 enum { CK_CLOSE = 1 /* close the connection after this response */ };
 
@@ -356,6 +359,10 @@ CK_EXPORT int ck_app_unrouted_stats(uint32_t app, ck_counters *out);
 CK_EXPORT int ck_app_connections(uint32_t app, int order, ck_connection_info *out, int capacity);
 /* Returns the bytes that wait for clients, on all connections, or a ck_result. */
 CK_EXPORT int64_t ck_app_backlog(uint32_t app);
+/* From now on peers in `count` networks (CK_NETWORK_SIZE bytes each, IPv4 mapped into
+ * IPv6), and with `unix_too` those without an address, begin connections with the
+ * PROXY protocol, version 1 or 2; who does not is closed. CK_VALUE: too many bits. */
+CK_EXPORT int ck_app_proxy_protocol(uint32_t app, const char *networks, int count, int unix_too);
 /* Calls the uncorked callback for this app (1), or no more (0). */
 CK_EXPORT int ck_app_watch(uint32_t app, int on);
 /* Adds a Server-Timing field to each head (1), or no more (0): the responses, sends
@@ -392,6 +399,8 @@ CK_EXPORT void *ck_py_headers(uint32_t handle);
 CK_EXPORT void *ck_py_trailers(uint32_t handle);                                 /* [hot] the same of the trailer section; [] until the body has ended */
 CK_EXPORT void *ck_py_parameter(uint32_t handle, int index);                     /* [hot] str, not decoded, or None */
 CK_EXPORT void *ck_py_remote_address(uint32_t handle);                           /* [hot] bytes (4 or 16), or None */
+CK_EXPORT void *ck_py_proxied_address(uint32_t handle);                          /* [hot] whom the PROXY protocol names: bytes (4 or 16), or None */
+CK_EXPORT int ck_proxied_port(uint32_t handle);                                  /* [hot] 0 when unknown */
 CK_EXPORT int ck_parameter_count(uint32_t handle);                               /* [hot] */
 CK_EXPORT int ck_http_minor(uint32_t handle);                                    /* [hot] 0 or 1 */
 CK_EXPORT int ck_remote_port(uint32_t handle);                                   /* [hot] 0 when unknown */

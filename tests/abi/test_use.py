@@ -45,6 +45,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "response",
         "cork",
         "places",
+        "proxies",
         "cork_modes",
     ),
     (

@@ -59,6 +59,7 @@ TARGETS = (
     Target("chunked", ("reference_chunked.c", "reference_http.c"), mutates_http=True),
     Target("values", ("reference_http.c",), 1024, mutates_http=True),
     Target("router", max_len=1024),
+    Target("proxy", max_len=600),
     Target("handles", max_len=512),
     Target("ws", ("reference_ws.c",), 2048),
     Target("respond", ("response_reader.c", "reference_http.c"), 512),
