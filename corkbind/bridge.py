@@ -194,6 +194,7 @@ def _forked() -> None:
         bridge._watchers.clear()
     _bridges.clear()
     callbacks.live.clear()
+    callbacks.websockets.clear()
     open_blocks.clear()
     callbacks.thread.deferred = callbacks.thread.report = None
 

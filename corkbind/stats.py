@@ -28,6 +28,7 @@ _STATES: Final = {
     ck.CK_CONNECTION_HANDLER: "handler",
     ck.CK_CONNECTION_RESPONSE: "response",
     ck.CK_CONNECTION_LINGER: "linger",
+    ck.CK_CONNECTION_WEBSOCKET: "websocket",
 }
 
 

@@ -1,4 +1,4 @@
-"""Receive the core's callbacks: six thunks, and a list of functions for requests.
+"""Receive the core's callbacks: seven thunks, and a list of functions for requests.
 
 Each thunk finds its object by number, calls it, catches everything and returns
 None: no C code ever uses a value of Python. KeyboardInterrupt and SystemExit
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from corkbind._ffi.layouts import (
     AbortedCallback,
@@ -25,6 +25,7 @@ from corkbind._ffi.layouts import (
     DeferredCallback,
     RequestCallback,
     UncorkedCallback,
+    WebSocketCallback,
     WritableCallback,
     ck_callbacks,
 )
@@ -47,6 +48,13 @@ class Follower(Protocol):
         """Take note that all that was written has gone."""
 
 
+class WebSocketFollower(Protocol):
+    """Follow a WebSocket."""
+
+    def happened(self, event: int, payload: Any, number: int) -> None:
+        """Take note of a message, a ping or pong, the end, or that all has left."""
+
+
 class ThreadState(threading.local):
     """Hold what the thunks need to know about the loop of their thread."""
 
@@ -57,6 +65,8 @@ class ThreadState(threading.local):
 
 entries: Final[list[Callable[[int], None]]] = []
 live: Final[dict[int, Follower]] = {}
+#: By the handle of a WebSocket, until its end.
+websockets: Final[dict[int, WebSocketFollower]] = {}
 #: Who looks where writes outside any cork come from, by the handle of a watched app.
 watchers: Final[dict[int, Callable[[], None]]] = {}
 thread: Final = ThreadState()
@@ -130,6 +140,13 @@ def _uncorked(app: int) -> None:
         keep(error)
 
 
+def _websocket(handle: int, event: int, payload: Any, number: int) -> None:
+    try:
+        websockets[handle].happened(event, payload, number)
+    except BaseException as error:
+        keep(error)
+
+
 #: Held for ever: the core keeps the addresses.
 CALLBACKS: Final = ck_callbacks(
     request=RequestCallback(),  # `entries` serve requests
@@ -139,6 +156,7 @@ CALLBACKS: Final = ck_callbacks(
     writable=WritableCallback(_writable),
     deferred=DeferredCallback(_deferred),
     uncorked=UncorkedCallback(_uncorked),
+    websocket=WebSocketCallback(_websocket),
 )
 
 lib.ck_python_entries(id(entries), id(keep))  # neither is ever freed

@@ -64,6 +64,7 @@ CK_CONNECTION_BODY: Final = 2
 CK_CONNECTION_HANDLER: Final = 3
 CK_CONNECTION_RESPONSE: Final = 4
 CK_CONNECTION_LINGER: Final = 5
+CK_CONNECTION_WEBSOCKET: Final = 6
 
 # enum ck_connection_order
 CK_BY_AGE: Final = 0
@@ -106,6 +107,19 @@ CK_COUNT_MEMORY: Final = 0
 CK_COUNT_DESCRIPTORS: Final = 1
 CK_COUNT_ALLOCATIONS: Final = 2
 CK_COUNT_FAULTS: Final = 3
+
+# enum ck_ws_event
+CK_WS_EVENT_TEXT: Final = 1
+CK_WS_EVENT_BINARY: Final = 2
+CK_WS_EVENT_CLOSED: Final = 8
+CK_WS_EVENT_PING: Final = 9
+CK_WS_EVENT_PONG: Final = 10
+CK_WS_EVENT_DRAIN: Final = 16
+
+# enum ck_ws_sent
+CK_WS_WAITS: Final = 0
+CK_WS_SENT: Final = 1
+CK_WS_DROPPED: Final = 2
 
 # The longest buffer that an int of a hot row can name.
 HOT_LENGTH: Final = 0x7FFFFFFF

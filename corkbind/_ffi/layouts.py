@@ -30,6 +30,7 @@ DataCallback = PYFUNCTYPE(None, c_uint, py_object, c_int)
 WritableCallback = PYFUNCTYPE(None, c_uint)
 DeferredCallback = PYFUNCTYPE(None)
 UncorkedCallback = PYFUNCTYPE(None, c_uint)
+WebSocketCallback = PYFUNCTYPE(None, c_uint, c_int, py_object, c_int)
 
 
 class ck_stats(Structure):
@@ -105,6 +106,20 @@ class ck_limits(Structure):
     ]
 
 
+class ck_ws_limits(Structure):
+    """Hold the settings of a WebSocket route, in seconds and bytes."""
+
+    _fields_ = [
+        ("message", c_uint64),
+        ("backlog", c_uint64),
+        ("idle_seconds", c_uint32),
+        ("close_seconds", c_uint32),
+        ("pings", c_uint32),
+        ("close_on_backlog", c_uint32),
+        ("idle_on_send", c_uint32),
+    ]
+
+
 class ck_callbacks(Structure):
     """Hold what the core calls."""
 
@@ -116,6 +131,7 @@ class ck_callbacks(Structure):
         ("writable", WritableCallback),
         ("deferred", DeferredCallback),
         ("uncorked", UncorkedCallback),
+        ("websocket", WebSocketCallback),
     ]
 
 

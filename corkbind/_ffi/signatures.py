@@ -31,6 +31,7 @@ from corkbind._ffi.layouts import (
     ck_limits,
     ck_python,
     ck_stats,
+    ck_ws_limits,
 )
 
 HOT: Final = None
@@ -99,6 +100,7 @@ TABLE: Final[tuple[Row, ...]] = (
         c_int,
         (c_uint, c_int, c_char_p, c_size_t, c_int, c_char_p, c_size_t, c_char_p, c_size_t),
     ),
+    Row("ck_app_websocket", c_int, (c_uint, c_char_p, c_size_t, c_int, POINTER(ck_ws_limits))),
     Row("ck_method_id", c_int, (c_char_p, c_size_t)),
     Row("ck_app_listen", c_uint, (c_uint, c_char_p, c_int, c_int, POINTER(c_int))),
     Row("ck_app_listen_unix", c_uint, (c_uint, c_char_p, c_int, POINTER(c_int))),
@@ -170,6 +172,16 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_uncork", c_int, HOT),
     Row("ck_flush", c_int, HOT),
     Row("ck_corked", c_uint, HOT),
+    # WebSockets
+    Row("ck_upgrade", c_int64, (c_uint, c_char_p, c_size_t)),
+    Row("ck_ws_send", c_int, HOT),
+    Row("ck_ws_close", c_int, HOT),
+    Row("ck_ws_terminate", c_int, HOT),
+    Row("ck_ws_pause", c_int, HOT),
+    Row("ck_ws_buffered", c_int, HOT),
+    Row("ck_ws_cork", c_int, HOT),
+    Row("ck_ws_uncork", c_int, HOT),
+    Row("ck_ws_flush", c_int, HOT),
 )
 
 

@@ -19,9 +19,13 @@ static void app_free(ck_app *app)
     if (app->router) {
         ck_router_free(app->router);
     }
+    if (app->websockets) {
+        ck_router_free(app->websockets);
+    }
     for (int i = 0; i < app->route_count; i++) {
         ck_free(loop, app->routes[i].fixed);
         ck_free(loop, app->routes[i].counters);
+        ck_free(loop, app->routes[i].websocket);
     }
     ck_free(loop, app->routes);
     ck_free(loop, app->proxies);
@@ -139,7 +143,7 @@ int ck_method_id(const char *name, size_t length)
     return method == CK_METHOD_OTHER ? -1 : method;
 }
 
-static int add_route(ck_app *app, int method, const char *pattern, size_t length, ck_route route)
+static int add_route(ck_app *app, ck_router *router, int method, const char *pattern, size_t length, ck_route route)
 {
     if (app->route_count == app->route_capacity) {
         int capacity = app->route_capacity ? app->route_capacity * 2 : 16;
@@ -155,7 +159,7 @@ static int add_route(ck_app *app, int method, const char *pattern, size_t length
         return -ENOMEM;
     }
     memset(route.counters, 0, sizeof(*route.counters));
-    int error = ck_router_add(app->router, method, pattern, length, app->route_count);
+    int error = ck_router_add(router, method, pattern, length, app->route_count);
     if (error != 0) {
         ck_free(app->loop, route.counters);
         return error;
@@ -171,7 +175,30 @@ int ck_app_route(uint32_t handle, int method, const char *pattern, size_t length
     if (!app) {
         return error;
     }
-    return add_route(app, method, pattern, length, (ck_route) {.number = route, .body_limit = body_limit});
+    return add_route(app, app->router, method, pattern, length, (ck_route) {.number = route, .body_limit = body_limit});
+}
+
+int ck_app_websocket(uint32_t handle, const char *pattern, size_t length, int route, const ck_ws_limits *limits)
+{
+    int error;
+    ck_app *app = app_of(handle, &error);
+    if (!app) {
+        return error;
+    }
+    if (!app->websockets && !(app->websockets = ck_router_create(app->loop->sys))) {
+        return -ENOMEM;
+    }
+    ck_ws_limits *copy = ck_alloc(app->loop, sizeof(*copy));
+    if (!copy) {
+        return -ENOMEM;
+    }
+    *copy = *limits;
+    ck_route added = {.number = route, .body_limit = 0, .websocket = copy};
+    error = add_route(app, app->websockets, CK_GET, pattern, length, added);
+    if (error != 0) {
+        ck_free(app->loop, copy);
+    }
+    return error;
 }
 
 int ck_app_fixed(uint32_t handle, int method, const char *pattern, size_t length,
@@ -208,7 +235,7 @@ int ck_app_fixed(uint32_t handle, int method, const char *pattern, size_t length
     if (body_length) {
         memcpy(fixed->data + head_length, body, body_length);
     }
-    error = add_route(app, method, pattern, length, (ck_route) {.body_limit = -1, .fixed = fixed});
+    error = add_route(app, app->router, method, pattern, length, (ck_route) {.body_limit = -1, .fixed = fixed});
     if (error != 0) {
         ck_free(app->loop, fixed);
     }

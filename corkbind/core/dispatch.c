@@ -1,6 +1,7 @@
 /* Dispatch: from a complete head to its route, its callback, and what that left behind. */
 #include "http.h"
 #include "python.h"
+#include "ws_connection.h"
 
 static void answer_unrouted(ck_exchange *exchange, int found)
 {
@@ -40,7 +41,9 @@ static void run_routes(ck_connection *connection, ck_exchange *exchange)
         connection->stream.route = route ? route->counters : &app->unrouted;
         connection->stream.route->requests++;
         if (!route) {
-            answer_unrouted(exchange, found);
+            if (!ck_websocket_answer_plain(connection, exchange, found)) {
+                answer_unrouted(exchange, found);
+            }
             return;
         }
         if (route->fixed) {
@@ -88,7 +91,7 @@ void ck_connection_dispatch(ck_connection *connection, ck_exchange *exchange, ch
         connection->app->unrouted.requests++;
         exchange->body_limit = connection->app->limits.body;
         ck_response_simple(exchange, 204, "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n", false);
-    } else {
+    } else if (!ck_websocket_dispatch(connection, exchange)) {
         run_routes(connection, exchange);
     }
     /* A refusal has ended an exchange that nobody kept. */

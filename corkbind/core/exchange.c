@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "poison.h"
+#include "ws_connection.h"
 
 enum { SPARES_MAX = 256 };
 
@@ -241,6 +242,9 @@ uint32_t ck_corked(void)
         return 0;
     }
     const ck_connection *connection = (const ck_connection *) loop->corks.stack[loop->corks.stack_depth - 1];
+    if (connection->websocket) {
+        return connection->websocket->handle;
+    }
     return connection->exchange ? connection->exchange->handle : connection->last;
 }
 

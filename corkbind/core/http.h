@@ -27,6 +27,7 @@ typedef struct ck_route {
     int64_t body_limit; /* -1: the app's */
     ck_fixed *fixed;    /* not NULL: answered here */
     ck_counters *counters;
+    ck_ws_limits *websocket; /* not NULL: of a WebSocket */
 } ck_route;
 
 typedef struct ck_listener {
@@ -40,6 +41,7 @@ typedef struct ck_app {
     ck_loop *loop;
     struct us_socket_context_t *context;
     ck_router *router;
+    ck_router *websockets;       /* routes of WebSockets; NULL without any */
     ck_route *routes;
     int route_count;
     int route_capacity;
@@ -65,11 +67,15 @@ enum ck_connection_phase {
     CK_PHASE_HEAD,   /* waiting for a request, or inside its head */
     CK_PHASE_BODY,   /* a body is on its way: to the exchange, or to nobody when that is over */
     CK_PHASE_WAIT,   /* the request is in, its response is not finished */
+    CK_PHASE_WEBSOCKET, /* no more HTTP */
     CK_PHASE_LINGER, /* nothing more is served; reads and drops until the client closes */
 };
 
 /* What the socket's timeout means when it fires. */
-enum ck_timer { CK_TIMER_NONE, CK_TIMER_IDLE, CK_TIMER_HEAD, CK_TIMER_BODY, CK_TIMER_HANDLER, CK_TIMER_SEND, CK_TIMER_LINGER };
+enum ck_timer {
+    CK_TIMER_NONE, CK_TIMER_IDLE, CK_TIMER_HEAD, CK_TIMER_BODY, CK_TIMER_HANDLER, CK_TIMER_SEND, CK_TIMER_LINGER,
+    CK_TIMER_WS_IDLE, CK_TIMER_WS_PONG, CK_TIMER_WS_CLOSE
+};
 
 typedef struct ck_input {
     size_t length;
@@ -90,6 +96,7 @@ typedef struct ck_connection {
     struct ck_connection *next;
     struct ck_connection *resume_next;
     struct ck_exchange *exchange; /* the one being read or answered */
+    struct ck_websocket *websocket; /* while it is one */
     struct ck_exchange *attached; /* all that still point here */
     ck_input *input;              /* bytes behind the current request, or an incomplete head */
     ck_cursor *cursor;            /* while input is being gone through */
@@ -139,6 +146,7 @@ typedef struct ck_exchange {
     uint8_t body_state;
     uint8_t body_error;             /* enum ck_body_event */
     bool asking;                    /* inside ck_body_ask: its result tells, no callback */
+    const ck_ws_limits *websocket;  /* the request is a good opening handshake */
     uint64_t body_limit;
     uint64_t body_received;
     char *body;

@@ -9,6 +9,7 @@
 #include "http.h"
 #include "libusockets_ext.h"
 #include "poison.h"
+#include "ws_connection.h"
 
 enum {
     LINGER_SECONDS = 8, /* timeouts come up to 4 s early */
@@ -22,8 +23,9 @@ static ck_connection *connection_of(struct us_socket_t *s)
 
 /* ---- Timers ---- */
 
-static unsigned timer_seconds(const ck_limits *limits, enum ck_timer timer)
+static unsigned timer_seconds(const ck_connection *connection, enum ck_timer timer)
 {
+    const ck_limits *limits = &connection->app->limits;
     switch (timer) {
     case CK_TIMER_IDLE:
         return limits->idle_seconds;
@@ -36,6 +38,10 @@ static unsigned timer_seconds(const ck_limits *limits, enum ck_timer timer)
         return limits->handler_seconds;
     case CK_TIMER_LINGER:
         return LINGER_SECONDS;
+    case CK_TIMER_WS_IDLE:
+    case CK_TIMER_WS_PONG:
+    case CK_TIMER_WS_CLOSE:
+        return ck_websocket_seconds(connection->websocket, timer);
     case CK_TIMER_NONE:
         break;
     }
@@ -48,7 +54,7 @@ void ck_connection_timer(ck_connection *connection, enum ck_timer timer)
     if (unsent && connection->timer == CK_TIMER_SEND && timer != CK_TIMER_SEND) {
         return; /* its turn comes when all has left; what else arrives wins no time */
     }
-    unsigned seconds = timer_seconds(&connection->app->limits, timer);
+    unsigned seconds = timer_seconds(connection, timer);
     connection->timer = (uint8_t) timer;
     connection->progress = 0;
     us_socket_timeout(0, connection->stream.socket, seconds > TIMEOUT_MAX ? TIMEOUT_MAX : seconds);
@@ -61,6 +67,8 @@ static enum ck_timer timer_of_phase(const ck_connection *connection)
     switch ((enum ck_connection_phase) connection->phase) {
     case CK_PHASE_HEAD:
         return exchange ? CK_TIMER_HEAD : CK_TIMER_IDLE;
+    case CK_PHASE_WEBSOCKET:
+        return connection->websocket->closing ? CK_TIMER_WS_CLOSE : CK_TIMER_WS_IDLE;
     case CK_PHASE_LINGER:
         return CK_TIMER_LINGER;
     case CK_PHASE_BODY:
@@ -106,6 +114,10 @@ void ck_connection_linger(ck_connection *connection)
 
 bool ck_connection_close_idle(ck_connection *connection)
 {
+    if (connection->websocket) {
+        ck_websocket_going_away(connection);
+        return false;
+    }
     /* An incomplete head is nobody's request yet; input that is to be gone through may hold a complete one. */
     bool unseen = connection->cursor || connection->resuming || (connection->input && !connection->exchange);
     bool idle = connection->phase == CK_PHASE_HEAD && !unseen && ck_stream_buffered(&connection->stream) == 0;
@@ -306,7 +318,12 @@ static struct us_socket_t *on_writable(struct us_socket_t *s)
         ck_connection_timer_for_phase(connection);
     }
     ck_exchange *exchange = connection->exchange;
-    if (exchange && exchange->want_writable) {
+    if (connection->websocket) {
+        if (corked_or_closed(connection)) {
+            ck_websocket_drained(connection);
+            ck_stream_uncork(stream);
+        }
+    } else if (exchange && exchange->want_writable) {
         exchange->want_writable = false;
         if (corked_or_closed(connection)) {
             stream->loop->callbacks.writable(exchange->handle);
@@ -325,7 +342,7 @@ static struct us_socket_t *on_writable(struct us_socket_t *s)
 static bool rate_held(ck_connection *connection)
 {
     const ck_limits *limits = &connection->app->limits;
-    uint64_t least = (uint64_t) limits->rate * timer_seconds(limits, (enum ck_timer) connection->timer);
+    uint64_t least = (uint64_t) limits->rate * timer_seconds(connection, (enum ck_timer) connection->timer);
     if (connection->progress && connection->progress >= least) {
         ck_connection_timer(connection, (enum ck_timer) connection->timer);
         return true;
@@ -376,6 +393,11 @@ static void timed_out(ck_connection *connection)
     case CK_TIMER_LINGER:
         ck_connection_close(connection, CK_ABORT_TIMEOUT);
         return;
+    case CK_TIMER_WS_IDLE:
+    case CK_TIMER_WS_PONG:
+    case CK_TIMER_WS_CLOSE:
+        ck_websocket_timed_out(connection, (enum ck_timer) connection->timer);
+        return;
     }
 }
 
@@ -420,6 +442,9 @@ static struct us_socket_t *on_close(struct us_socket_t *s, int code, void *reaso
     }
     app->stats.open--;
     app->stats.aborted += connection->exchange && connection->exchange->handle;
+    if (connection->websocket) {
+        ck_websocket_over(connection, CK_WS_ABNORMAL, "", 0);
+    }
     while (connection->attached) {
         ck_exchange *exchange = connection->attached;
         if (exchange->handle) {

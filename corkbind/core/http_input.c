@@ -17,6 +17,7 @@
 #include "libusockets_ext.h"
 #include "poison.h"
 #include "python.h"
+#include "ws_connection.h"
 
 enum {
     LINGER_BYTES = 65536,
@@ -132,6 +133,9 @@ static void consume(ck_connection *connection, ck_cursor *cursor)
         case CK_PHASE_WAIT:
             more = false;
             break;
+        case CK_PHASE_WEBSOCKET:
+            more = ck_websocket_take(connection, cursor);
+            break;
         case CK_PHASE_LINGER:
             connection->lingered += (uint32_t) cursor->length;
             *cursor = (ck_cursor) {NULL, 0};
@@ -222,6 +226,11 @@ static void after_peer_end(ck_connection *connection)
         ck_body_fail(connection, CK_BODY_INCOMPLETE);
         if (!connection->closed && connection->phase == CK_PHASE_HEAD) {
             ck_connection_linger(connection);
+        }
+        break;
+    case CK_PHASE_WEBSOCKET:
+        if (!connection->input) { /* else frames wait that it has sent before */
+            ck_connection_close(connection, CK_ABORT_CLIENT);
         }
         break;
     case CK_PHASE_WAIT:

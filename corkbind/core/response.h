@@ -65,6 +65,8 @@ char *ck_put_status_line(char *at, int status);
 int ck_head_begin(ck_exchange *exchange, int status);
 /* Gives the status; the first call wins, a later one returns 1. */
 int ck_head_status(ck_exchange *exchange, int status);
+/* Gives 101, which no application can: there is more to it. Returns 0 or a ck_result. */
+int ck_head_switching(ck_exchange *exchange);
 int ck_head_status_line(ck_exchange *exchange, const char *text, size_t length);
 int ck_head_field(ck_exchange *exchange, const char *name, size_t name_length, const char *value, size_t length);
 /* Ends the head with what the server owns; `length` counts by CK_BODY_BY_LENGTH. */

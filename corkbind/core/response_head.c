@@ -131,6 +131,13 @@ int ck_head_status(ck_exchange *exchange, int status)
     return give_line(exchange, line, (size_t) (ck_put_status_line(line, status) - line), status);
 }
 
+int ck_head_switching(ck_exchange *exchange)
+{
+    static const char line[] = "HTTP/1.1 101 Switching Protocols\r\n";
+    int result = give_line(exchange, line, sizeof(line) - 1, 101);
+    return result == 1 ? CK_STATE : result;
+}
+
 int ck_head_status_line(ck_exchange *exchange, const char *text, size_t length)
 {
     bool shaped = length >= 3 && length < CK_STATUS_LINE_MAX - 16 && ck_byte_is(text[0], CK_IN_DIGIT)
@@ -262,6 +269,12 @@ static int own_field(ck_exchange *exchange, const char *name, size_t name_length
         return is_name(name, 14, "content-length") ? declare_length(exchange, value, length) : 0;
     case 17:
         return is_name(name, 17, "transfer-encoding") ? CK_FRAMING : 0;
+    case 20:
+        return is_name(name, 20, "sec-websocket-accept") ? CK_FRAMING : 0;
+    case 22:
+        return is_name(name, 22, "sec-websocket-protocol") ? CK_FRAMING : 0;
+    case 24:
+        return is_name(name, 24, "sec-websocket-extensions") ? CK_FRAMING : 0;
     default:
         return 0;
     }

@@ -87,6 +87,9 @@ static enum ck_connection_state state_of(const ck_connection *connection)
     if (connection->phase == CK_PHASE_LINGER) {
         return CK_CONNECTION_LINGER;
     }
+    if (connection->phase == CK_PHASE_WEBSOCKET) {
+        return CK_CONNECTION_WEBSOCKET;
+    }
     if (exchange && exchange->phase != CK_RESPONSE_IDLE) {
         return CK_CONNECTION_RESPONSE;
     }

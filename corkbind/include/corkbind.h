@@ -129,7 +129,8 @@ enum ck_connection_state {
     CK_CONNECTION_BODY,     /* a body is on its way */
     CK_CONNECTION_HANDLER,  /* the request is in, and nothing has been written */
     CK_CONNECTION_RESPONSE, /* a response has begun */
-    CK_CONNECTION_LINGER    /* serves no more, and waits for the client to close */
+    CK_CONNECTION_LINGER,   /* serves no more, and waits for the client to close */
+    CK_CONNECTION_WEBSOCKET /* a WebSocket */
 };
 
 /* Which connections ck_app_connections gives, and in which order. */
@@ -164,6 +165,34 @@ typedef struct ck_limits {
     uint32_t connections;       /* open at once; 0 = no limit */
 } ck_limits;
 
+/* Settings of a WebSocket route; seconds and bytes. */
+typedef struct ck_ws_limits {
+    uint64_t message;           /* payload of a message; one with more closes with 1009 */
+    uint64_t backlog;           /* unsent bytes above which messages are dropped; 0 = none are */
+    uint32_t idle_seconds;      /* without a frame from the client: closed; 0 = never */
+    uint32_t close_seconds;     /* in which the client must answer our close frame */
+    uint32_t pings;             /* 1: a client that is idle for long is asked by a ping first */
+    uint32_t close_on_backlog;  /* 1: dropping a message closes the connection */
+    uint32_t idle_on_send;      /* 1: what is sent counts as well */
+} ck_ws_limits;
+
+/* What the websocket callback reports; the first two and the pings are the opcode of the frame. */
+enum ck_ws_event {
+    CK_WS_EVENT_TEXT = 1,    /* a message: str */
+    CK_WS_EVENT_BINARY = 2,  /* a message: bytes */
+    CK_WS_EVENT_CLOSED = 8,  /* it is over, and the handle stale: the reason as str; the number is the close code */
+    CK_WS_EVENT_PING = 9,    /* answered already: bytes */
+    CK_WS_EVENT_PONG = 10,   /* bytes */
+    CK_WS_EVENT_DRAIN = 16   /* all that waited for the client has left */
+};
+
+/* What ck_ws_send returns for success. */
+enum ck_ws_sent {
+    CK_WS_WAITS = 0,         /* some waits for the client; CK_WS_EVENT_DRAIN will follow */
+    CK_WS_SENT = 1,
+    CK_WS_DROPPED = 2        /* nothing was sent: too much waits */
+};
+
 /* What the core calls. Nothing that a callback returns is used: results travel
  * by calls. A callback may call every entry but ck_loop_step and ck_loop_close. */
 typedef struct ck_callbacks {
@@ -185,6 +214,9 @@ typedef struct ck_callbacks {
     /* ck_app_watch: bytes are being packed outside any cork, by the code that runs
      * now. Called from within an entry that writes: it must only look. May be NULL. */
     void (*uncorked)(uint32_t app);
+    /* Something has happened on a WebSocket (enum ck_ws_event); `payload` is a Python
+     * object. Runs corked, unless the connection is gone. */
+    void (*websocket)(uint32_t websocket, int event, void *payload, int number);
 } ck_callbacks;
 
 /* Addresses of the interpreter's own functions, so that the core can make Python
@@ -335,6 +367,9 @@ CK_EXPORT int ck_app_route(uint32_t app, int method, const char *pattern, size_t
  * copied. Returns 0, -errno, or a ck_result. */
 CK_EXPORT int ck_app_fixed(uint32_t app, int method, const char *pattern, size_t length,
     int status, const char *head, size_t head_length, const char *body, size_t body_length);
+/* Adds a route for WebSockets, whose requests are given to `route` once their opening
+ * handshake is good. Returns 0 or -errno. */
+CK_EXPORT int ck_app_websocket(uint32_t app, const char *pattern, size_t length, int route, const ck_ws_limits *limits);
 /* Returns the number of a method's name ("GET"), that of any method for "*", or -1. */
 CK_EXPORT int ck_method_id(const char *name, size_t length);
 /* Listens. `host` NULL = all interfaces, `port` 0 = a free one; `options` as
@@ -480,7 +515,31 @@ CK_EXPORT int ck_close(uint32_t handle);
 CK_EXPORT int ck_cork(uint32_t handle);                                          /* [hot] nests */
 CK_EXPORT int ck_uncork(uint32_t handle);                                        /* [hot] the outermost one sends */
 CK_EXPORT int ck_flush(uint32_t handle);                                         /* [hot] sends, and stays corked */
-CK_EXPORT uint32_t ck_corked(void);                                              /* [hot] the exchange whose socket is corked, or 0 */
+CK_EXPORT uint32_t ck_corked(void);                                              /* [hot] the exchange or WebSocket whose socket is corked, or 0 */
+
+/* ---- WebSockets ---- */
+
+/* Accepts the opening handshake: what was written of fields, and what a 101 needs, is
+ * the answer, and what follows on the connection are frames. `protocol` is one that
+ * the client offers; length 0 = none. Returns the handle of the WebSocket, or CK_STATE
+ * (no such request; a status or body has been written), CK_VALUE (not offered). */
+CK_EXPORT int64_t ck_upgrade(uint32_t handle, const char *protocol, size_t length);
+/* [hot] Sends a frame. `first` is its first byte: an opcode, and 128 with the last
+ * frame of a message. Returns a ck_ws_sent, CK_FINISHED after ck_ws_close, CK_STATE
+ * for a frame that may not come now. */
+CK_EXPORT int ck_ws_send(uint32_t websocket, const char *data, int length, int first);
+/* [hot] Begins the closing handshake; 1005 = without a code. CK_WS_EVENT_CLOSED follows.
+ * CK_FINISHED the second time, CK_VALUE for what a close frame may not carry. */
+CK_EXPORT int ck_ws_close(uint32_t websocket, int code, const char *reason, int length);
+/* [hot] Closes the connection now, without a close frame; what is packed is flushed first. */
+CK_EXPORT int ck_ws_terminate(uint32_t websocket);
+/* [hot] Takes no more messages until it is called with 0. */
+CK_EXPORT int ck_ws_pause(uint32_t websocket, int paused);
+/* [hot] Bytes packed or waiting, capped at 2^31 - 1. */
+CK_EXPORT int ck_ws_buffered(uint32_t websocket);
+CK_EXPORT int ck_ws_cork(uint32_t websocket);                                    /* [hot] nests */
+CK_EXPORT int ck_ws_uncork(uint32_t websocket);                                  /* [hot] the outermost one sends */
+CK_EXPORT int ck_ws_flush(uint32_t websocket);                                   /* [hot] sends, and stays corked */
 
 #ifdef __cplusplus
 }

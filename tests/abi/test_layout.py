@@ -10,7 +10,10 @@ from abi_header import enums, structs
 from corkbind._ffi import constants, layouts
 from corkbind._ffi.loader import lib
 
-MIRRORED = ("ck_stats", "ck_counters", "ck_connection_info", "ck_limits", "ck_callbacks", "ck_python", "ck_abi_entry")
+MIRRORED = (
+    *("ck_stats", "ck_counters", "ck_connection_info", "ck_limits", "ck_ws_limits"),
+    *("ck_callbacks", "ck_python", "ck_abi_entry"),
+)
 PLAIN: dict[str, Any] = {
     "uint64_t": ctypes.c_uint64,
     "uint32_t": ctypes.c_uint32,

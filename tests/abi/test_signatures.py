@@ -28,6 +28,7 @@ CTYPES: dict[str, Any] = {
     "ck_python *": ctypes.POINTER(layouts.ck_python),
     "ck_callbacks *": ctypes.POINTER(layouts.ck_callbacks),
     "ck_limits *": ctypes.POINTER(layouts.ck_limits),
+    "ck_ws_limits *": ctypes.POINTER(layouts.ck_ws_limits),
     "ck_stats *": ctypes.POINTER(layouts.ck_stats),
     "ck_counters *": ctypes.POINTER(layouts.ck_counters),
     "ck_connection_info *": ctypes.POINTER(layouts.ck_connection_info),

@@ -97,7 +97,7 @@ static struct {
     ck_limits limits;
     handler handlers[ROUTES_MAX];
     int routes;
-    handler aborted, body, data, writable; /* besides the record */
+    handler aborted, body, data, writable, websocket; /* besides the record */
     int event;              /* the second argument of the callback that runs */
     const object *part;     /* that of the data callback */
     int deferred;
@@ -531,13 +531,20 @@ static inline void *object_no_memory(void)
     return NULL;
 }
 
+/* The C tests keep no exception. */
+static inline void object_fetch(void **type, void **value, void **traceback)
+{
+    *type = *value = *traceback = NULL;
+}
+
 static object object_none = {.references = 1000000};
 
 static inline void bind_python(void)
 {
     const ck_python python = {.bytes_new = object_new, .latin1 = object_text, .utf8 = object_text, .list_new = object_list,
         .list_append = object_append, .tuple_pack = object_pack, .incref = object_incref, .decref = object_decref,
-        .error_set = object_error, .error_no_memory = object_no_memory, .none = &object_none};
+        .error_set = object_error, .error_no_memory = object_no_memory, .none = &object_none,
+        .error_fetch = object_fetch};
     ck_python_bind(&python);
 }
 
@@ -606,7 +613,16 @@ static inline void on_uncorked(uint32_t app)
     world.uncorked++;
 }
 
-static const ck_callbacks world_callbacks = {on_request, on_aborted, on_body, on_data, on_writable, on_deferred, on_uncorked};
+static inline void on_websocket(uint32_t handle, int event, void *payload, int number)
+{
+    const object *made = payload;
+    record("websocket %d %d %.*s|", event, number, (int) made->length, made->data);
+    world.part = made;
+    call_also(world.websocket, handle, event);
+}
+
+static const ck_callbacks world_callbacks = {on_request, on_aborted, on_body, on_data, on_writable, on_deferred, on_uncorked,
+    on_websocket};
 
 static const ck_limits limits_default = {
     .body = 1048576, .backlog = 16777216, .line = 8192, .head = 32768, .field = 16384, .fields = 100,

@@ -1,0 +1,406 @@
+/* An open WebSocket: its messages, its timers, and its end.
+ *
+ * Theory of operation. The connection hands over what it receives; the reader
+ * (ws_frame.c) makes parts of it. A message that has come whole goes to the
+ * application from where it lies; any other is collected in memory that grows with
+ * what has come, never with what was announced. A message, a ping or a pong runs
+ * the callback inside the cork of its read, so all that is written to it leaves in
+ * one send.
+ *
+ * The end is told once, by ck_websocket_over: with the code of the client's close
+ * frame, with ours when it broke the protocol, or with 1006 when the connection
+ * went without one. From then on the handle is stale, and the connection lingers
+ * like any other that serves no more. */
+#include "ws_connection.h"
+
+#include <string.h>
+
+#include "libusockets_ext.h"
+#include "poison.h"
+#include "python.h"
+
+enum { PING_MARGIN_MAX = 20, PING_MARGIN_MIN = 8, IDLE_PER_MARGIN = 6 };
+
+/* ---- To the application ---- */
+
+/* Calls back with an object made of the payload, which for text has been checked. */
+static bool tell(const ck_websocket *websocket, int event, const char *data, size_t length, int code)
+{
+    const ck_python *py = ck_python_bound();
+    bool text = event == CK_WS_EVENT_TEXT || event == CK_WS_EVENT_CLOSED;
+    const char *bytes = length ? data : "";
+    void *payload = text ? py->utf8(bytes, (ptrdiff_t) length, NULL) : py->bytes_new(bytes, (ptrdiff_t) length);
+    if (!payload) {
+        void *error[3] = {NULL, NULL, NULL};
+        py->error_fetch(&error[0], &error[1], &error[2]);
+        for (int i = 0; i < 3; i++) {
+            if (error[i]) {
+                py->decref(error[i]);
+            }
+        }
+        return false;
+    }
+    websocket->connection->stream.loop->callbacks.websocket(websocket->handle, event, payload, code);
+    py->decref(payload);
+    return true;
+}
+
+void ck_websocket_over(ck_connection *connection, unsigned code, const char *reason, size_t length)
+{
+    ck_websocket *websocket = connection->websocket;
+    ck_loop *loop = connection->stream.loop;
+    connection->websocket = NULL;
+    ck_handle_drop(&loop->handles, websocket->handle);
+    if (!tell(websocket, CK_WS_EVENT_CLOSED, reason, length, (int) code)) {
+        (void) tell(websocket, CK_WS_EVENT_CLOSED, "", 0, (int) code); /* the empty string is always there */
+    }
+    ck_free(loop, websocket->message);
+    ck_poison(websocket, sizeof(*websocket));
+    ck_free(loop, websocket);
+}
+
+/* Nothing more is read; the client gets what is written, and then our FIN. */
+static void end(ck_connection *connection, unsigned code, const char *reason, size_t length)
+{
+    ck_connection_linger(connection);
+    ck_websocket_over(connection, code, reason, length);
+}
+
+/* Closes because of what the client did, or what we could not do. */
+static void fail(ck_connection *connection, unsigned code)
+{
+    if (connection->websocket->closing) {
+        end(connection, CK_WS_ABNORMAL, "", 0);
+    } else if (ck_ws_write_close(&connection->stream, code, "", 0) == CK_OK) {
+        end(connection, code, "", 0);
+    } else {
+        ck_connection_close(connection, CK_ABORT_SERVER);
+    }
+}
+
+/* ---- Messages ---- */
+
+static bool append(ck_websocket *websocket, const ck_ws_part *part)
+{
+    size_t needed = websocket->message_length + part->length;
+    if (needed > websocket->message_capacity) {
+        size_t capacity = needed + websocket->message_length / 2;
+        char *message = ck_resize(websocket->connection->stream.loop, websocket->message, capacity);
+        if (!message) {
+            return false;
+        }
+        websocket->message = message;
+        websocket->message_capacity = capacity;
+    }
+    if (part->length) {
+        memcpy(websocket->message + websocket->message_length, part->data, part->length);
+    }
+    websocket->message_length = needed;
+    return true;
+}
+
+static void deliver_collected(ck_connection *connection, int event)
+{
+    ck_websocket *websocket = connection->websocket;
+    ck_loop *loop = connection->stream.loop;
+    char *message = websocket->message;
+    size_t length = websocket->message_length;
+    websocket->message = NULL; /* ours during the callback, which may end the WebSocket */
+    websocket->message_length = websocket->message_capacity = 0;
+    bool told = tell(websocket, event, message, length, 0);
+    ck_free(loop, message);
+    if (!told) {
+        fail(connection, CK_WS_FAILED);
+    }
+}
+
+static void take_part(ck_connection *connection, const ck_ws_part *part)
+{
+    ck_websocket *websocket = connection->websocket;
+    if (websocket->closing) {
+        return; /* who has closed wants no more messages */
+    }
+    if (part->last && !websocket->message_length) {
+        if (!tell(websocket, part->opcode, part->data, part->length, 0)) {
+            fail(connection, CK_WS_FAILED);
+        }
+    } else if (!append(websocket, part)) {
+        fail(connection, CK_WS_FAILED);
+    } else if (part->last) {
+        deliver_collected(connection, part->opcode);
+    }
+}
+
+/* ---- Control frames ---- */
+
+/* RFC 6455 S5.5.3: of several pings the latest may be the one that is answered. */
+static void answer_ping(ck_connection *connection, const ck_ws_part *part)
+{
+    ck_websocket *websocket = connection->websocket;
+    if (ck_stream_waits(&connection->stream)) {
+        memcpy(websocket->pong, part->data, part->length);
+        websocket->pong_length = (uint8_t) part->length;
+        websocket->pong_due = true;
+    } else {
+        (void) ck_ws_write(&connection->stream, CK_WS_FIN | CK_WS_PONG, part->data, part->length);
+    }
+}
+
+static void take_close(ck_connection *connection, const ck_ws_part *part)
+{
+    char reason[CK_WS_REASON_MAX];
+    memcpy(reason, part->data, part->length); /* the reader goes before the application has it */
+    unsigned code = part->code;
+    if (!connection->websocket->closing && ck_ws_write_close(&connection->stream, code, "", 0) != CK_OK) {
+        ck_connection_close(connection, CK_ABORT_SERVER);
+        return;
+    }
+    end(connection, code, reason, part->length);
+}
+
+static void take_control(ck_connection *connection, const ck_ws_part *part)
+{
+    const ck_websocket *websocket = connection->websocket;
+    if (part->opcode == CK_WS_CLOSE) {
+        take_close(connection, part);
+        return;
+    }
+    if (websocket->closing) {
+        return;
+    }
+    if (part->opcode == CK_WS_PING) {
+        answer_ping(connection, part);
+    }
+    if (!tell(websocket, part->opcode, part->data, part->length, 0)) {
+        fail(connection, CK_WS_FAILED);
+    }
+}
+
+bool ck_websocket_take(ck_connection *connection, ck_cursor *cursor)
+{
+    if (cursor->length == 0 || connection->user_paused) {
+        return false;
+    }
+    ck_websocket *websocket = connection->websocket;
+    if (!websocket->closing) { /* else the time for the client's close frame runs */
+        ck_connection_timer(connection, CK_TIMER_WS_IDLE);
+    }
+    ck_ws_part part = {0};
+    int result = ck_ws_next(&websocket->reader, &cursor->data, &cursor->length, &part);
+    if (result < 0) {
+        fail(connection, (unsigned) -result);
+    } else if (result == CK_WS_PART) {
+        take_part(connection, &part);
+    } else if (result == CK_WS_CONTROL) {
+        take_control(connection, &part);
+    }
+    return true;
+}
+
+void ck_websocket_drained(ck_connection *connection)
+{
+    ck_websocket *websocket = connection->websocket;
+    if (websocket->pong_due) {
+        websocket->pong_due = false;
+        (void) ck_ws_write(&connection->stream, CK_WS_FIN | CK_WS_PONG, websocket->pong, websocket->pong_length);
+    }
+    if (websocket->drain_due) {
+        websocket->drain_due = false;
+        (void) tell(websocket, CK_WS_EVENT_DRAIN, "", 0, 0);
+    }
+}
+
+/* ---- Timers ---- */
+
+/* A ping goes early enough for its answer to come in time; timeouts may come 4 s early. */
+static unsigned ping_margin(const ck_ws_limits *limits)
+{
+    unsigned margin = limits->idle_seconds / IDLE_PER_MARGIN;
+    margin = margin < PING_MARGIN_MIN ? PING_MARGIN_MIN : margin > PING_MARGIN_MAX ? PING_MARGIN_MAX : margin;
+    return limits->pings && limits->idle_seconds > margin ? margin : 0;
+}
+
+unsigned ck_websocket_seconds(const ck_websocket *websocket, enum ck_timer timer)
+{
+    const ck_ws_limits *limits = &websocket->limits;
+    if (timer == CK_TIMER_WS_CLOSE) {
+        return limits->close_seconds;
+    }
+    unsigned margin = ping_margin(limits);
+    return timer == CK_TIMER_WS_PONG ? margin : limits->idle_seconds - margin;
+}
+
+void ck_websocket_timed_out(ck_connection *connection, enum ck_timer timer)
+{
+    const ck_websocket *websocket = connection->websocket;
+    if (timer == CK_TIMER_WS_IDLE && ping_margin(&websocket->limits)) {
+        if (ck_ws_write(&connection->stream, CK_WS_FIN | CK_WS_PING, "", 0) == CK_OK) {
+            ck_connection_timer(connection, CK_TIMER_WS_PONG);
+            return;
+        }
+    } else if (timer == CK_TIMER_WS_PONG) {
+        static const char reason[] = "ping timeout";
+        (void) ck_ws_write_close(&connection->stream, CK_WS_FAILED, reason, sizeof(reason) - 1);
+    }
+    connection->app->stats.timeouts++;
+    ck_connection_close(connection, CK_ABORT_TIMEOUT); /* without a close frame of the client's: 1006 */
+}
+
+/* ---- Entries ---- */
+
+static ck_websocket *websocket_of(uint32_t handle, int *error)
+{
+    return ck_loop_object(handle, CK_KIND_WEBSOCKET, error);
+}
+
+static int begin_close(ck_websocket *websocket, unsigned code, const char *reason, size_t length)
+{
+    ck_connection *connection = websocket->connection;
+    if (websocket->closing) {
+        return CK_FINISHED;
+    }
+    int result = ck_ws_write_close(&connection->stream, code, reason, length);
+    if (result == CK_OK) {
+        websocket->closing = true;
+        ck_connection_timer(connection, CK_TIMER_WS_CLOSE);
+    }
+    return result;
+}
+
+void ck_websocket_going_away(ck_connection *connection)
+{
+    (void) begin_close(connection->websocket, CK_WS_GOING_AWAY, "", 0);
+}
+
+int ck_ws_close(uint32_t handle, int code, const char *reason, int length)
+{
+    int error;
+    ck_websocket *websocket = websocket_of(handle, &error);
+    if (!websocket) {
+        return error;
+    }
+    bool coded = code == CK_WS_NO_CODE ? length == 0 : code > 0 && ck_ws_close_code_valid((unsigned) code);
+    if (!coded || length < 0 || length > CK_WS_REASON_MAX) {
+        return CK_VALUE;
+    }
+    ck_utf8 text = {0, 0, 0};
+    size_t size = (size_t) length;
+    if (ck_utf8_check(&text, reason, size) < size || !ck_utf8_complete(&text)) {
+        return CK_VALUE;
+    }
+    return begin_close(websocket, (unsigned) code, reason, size);
+}
+
+int ck_ws_terminate(uint32_t handle)
+{
+    int error;
+    ck_websocket *websocket = websocket_of(handle, &error);
+    if (websocket) {
+        ck_connection_close(websocket->connection, CK_ABORT_SERVER);
+    }
+    return error;
+}
+
+/* Whether a frame of this kind may come now. */
+static bool in_order(const ck_websocket *websocket, unsigned first, int length)
+{
+    unsigned opcode = first & 0x0F;
+    if (opcode >= CK_WS_CLOSE) {
+        return (opcode == CK_WS_PING || opcode == CK_WS_PONG) && (first & CK_WS_FIN) && length <= CK_WS_CONTROL_MAX;
+    }
+    return opcode <= CK_WS_BINARY && (opcode == CK_WS_CONTINUATION) == websocket->fragmented;
+}
+
+/* The client does not read, and has what it may have. Part of a message is never left out. */
+static bool over_backlog(const ck_websocket *websocket, unsigned first)
+{
+    const ck_stream *stream = &websocket->connection->stream;
+    size_t waiting = ck_stream_buffered(stream) - ck_stream_packed(stream);
+    return websocket->limits.backlog && waiting > websocket->limits.backlog && (first & 0x0F) != CK_WS_CONTINUATION;
+}
+
+int ck_ws_send(uint32_t handle, const char *data, int length, int first)
+{
+    int error;
+    ck_websocket *websocket = websocket_of(handle, &error);
+    if (!websocket || websocket->closing) {
+        return websocket ? CK_FINISHED : error;
+    }
+    if (length < 0 || first < 0 || first > 255 || !in_order(websocket, (unsigned) first, length)) {
+        return CK_STATE;
+    }
+    ck_connection *connection = websocket->connection;
+    if (over_backlog(websocket, (unsigned) first)) {
+        if (websocket->limits.close_on_backlog) {
+            connection->stream.broken = true; /* nothing that is packed would be read either */
+            ck_connection_close(connection, CK_ABORT_TIMEOUT);
+        } else {
+            websocket->drain_due = true;
+        }
+        return CK_WS_DROPPED;
+    }
+    error = ck_ws_write(&connection->stream, (unsigned) first, data, (size_t) length);
+    if (error != CK_OK) {
+        return error;
+    }
+    if ((first & 0x0F) < CK_WS_CLOSE) {
+        websocket->fragmented = !(first & CK_WS_FIN);
+    }
+    if (websocket->limits.idle_on_send) {
+        ck_connection_timer_for_phase(connection);
+    }
+    bool waits = ck_stream_waits(&connection->stream);
+    websocket->drain_due = websocket->drain_due || waits;
+    return waits ? CK_WS_WAITS : CK_WS_SENT;
+}
+
+int ck_ws_pause(uint32_t handle, int paused)
+{
+    int error;
+    ck_websocket *websocket = websocket_of(handle, &error);
+    if (!websocket) {
+        return error;
+    }
+    ck_connection *connection = websocket->connection;
+    connection->user_paused = paused != 0;
+    if (!paused && !connection->cursor) {
+        ck_loop_resume_later(connection->stream.loop, connection);
+    }
+    ck_connection_update_reading(connection);
+    return CK_OK;
+}
+
+int ck_ws_buffered(uint32_t handle)
+{
+    int error;
+    const ck_websocket *websocket = websocket_of(handle, &error);
+    if (!websocket) {
+        return error;
+    }
+    size_t buffered = ck_stream_buffered(&websocket->connection->stream);
+    return buffered > INT32_MAX ? INT32_MAX : (int) buffered;
+}
+
+int ck_ws_cork(uint32_t handle)
+{
+    int error;
+    const ck_websocket *websocket = websocket_of(handle, &error);
+    return websocket ? ck_stream_cork(&websocket->connection->stream) : error;
+}
+
+int ck_ws_uncork(uint32_t handle)
+{
+    int error;
+    const ck_websocket *websocket = websocket_of(handle, &error);
+    return websocket ? ck_stream_uncork(&websocket->connection->stream) : error;
+}
+
+int ck_ws_flush(uint32_t handle)
+{
+    int error;
+    const ck_websocket *websocket = websocket_of(handle, &error);
+    if (websocket) {
+        ck_stream_flush_now(&websocket->connection->stream);
+    }
+    return error;
+}

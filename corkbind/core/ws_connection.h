@@ -1,0 +1,46 @@
+/* A WebSocket: what a connection is about once it has been upgraded. */
+#ifndef CK_WS_CONNECTION_H
+#define CK_WS_CONNECTION_H
+
+#include "http.h"
+#include "ws_frame.h"
+
+typedef struct ck_websocket {
+    ck_connection *connection;
+    uint32_t handle;
+    ck_ws_limits limits;
+    ck_ws_reader reader;
+    char *message;           /* payload of a message that has not come whole */
+    size_t message_length;
+    size_t message_capacity;
+    bool closing;            /* our close frame is written, and the client's has not come */
+    bool fragmented;         /* a message of ours has begun and not ended */
+    bool drain_due;          /* the application has been told that its bytes wait */
+    bool pong_due;           /* the client does not read: only its latest ping will be answered */
+    uint8_t pong_length;
+    char pong[CK_WS_CONTROL_MAX];
+} ck_websocket;
+
+/* ---- ws_connection.c ---- */
+
+/* Takes frames from the cursor. Returns whether the connection is to be looked at again. */
+bool ck_websocket_take(ck_connection *connection, ck_cursor *cursor);
+/* It is over: tells the application, and lets go of everything. */
+void ck_websocket_over(ck_connection *connection, unsigned code, const char *reason, size_t length);
+/* Everything that waited for the client has left. Runs corked. */
+void ck_websocket_drained(ck_connection *connection);
+void ck_websocket_timed_out(ck_connection *connection, enum ck_timer timer);
+/* The app ends: begins the closing handshake, once. */
+void ck_websocket_going_away(ck_connection *connection);
+unsigned ck_websocket_seconds(const ck_websocket *websocket, enum ck_timer timer);
+
+/* ---- ws_upgrade.c ---- */
+
+/* Has a request for a WebSocket served by its route. Returns false when it is none,
+ * or when there is no such route. */
+bool ck_websocket_dispatch(ck_connection *connection, ck_exchange *exchange);
+/* No route of HTTP took the request, as the router has `found`: answers it when its path
+ * is a WebSocket's. */
+bool ck_websocket_answer_plain(ck_connection *connection, ck_exchange *exchange, int found);
+
+#endif
