@@ -13,8 +13,10 @@ from corkbind.extension import AppExtension
 from corkbind.fixed import Fixed
 from corkbind.response import HttpResponse
 from corkbind.router import Router
-from corkbind.routing import RouteMethods, Routes, tell
+from corkbind.routing import Definition, RouteMethods, Routes, tell
 from corkbind.static_files import StaticFiles, redirect_to_directory
+from corkbind.ws_behavior import WebSocketBehavior
+from corkbind.ws_dispatch import make_websocket_entry
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -56,6 +58,9 @@ class AppRoutes(RouteMethods):
             definition = self._routes.add(method, path, entry, max_body)
         else:
             raise TypeError(f"a handler must be callable or Fixed, not {type(handler).__name__}")
+        return self._tell(definition)
+
+    def _tell(self, definition: Definition) -> Self:
         if self._native:
             try:
                 tell(self._native, definition)
@@ -63,6 +68,26 @@ class AppRoutes(RouteMethods):
                 self._routes.drop(definition)
                 raise
         return self
+
+    def ws(self, path: str, behavior: object = None, **options: Any) -> Self:
+        """Add a route for WebSockets.
+
+        Args:
+            behavior: a dict of handlers and settings, or a class or object with methods
+                of those names; WebSocketBehavior lists them.
+            options: the same one by one; they come before `behavior`.
+
+        Raises:
+            TypeError: a name is unknown, or a value of the wrong type.
+            ValueError: a value is out of range, or the path no pattern.
+            WrongThread: the app is open in another thread.
+        """
+        if self._native and self._dispatcher.bridge is not None:
+            self._dispatcher.bridge.check_thread("add a route")
+        settings = WebSocketBehavior.of(behavior, options)
+        route = Route(self, str(path), f"WebSocket {path}", self._dispatcher, self._cancel_on_abort)
+        entry = make_websocket_entry(settings, route, self._face, self._dispatcher.request_face)
+        return self._tell(self._routes.add_websocket(path, entry, settings.limits()))
 
     def router(self, prefix: str = "", *middlewares: Callable[..., Any]) -> Router:
         """Return a router: its routes begin with `prefix`, and `middlewares` run before each handler.

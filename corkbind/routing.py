@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
+from corkbind._ffi.layouts import ck_ws_limits, reference
 from corkbind._ffi.loader import lib
 from corkbind.dispatch import Handler, add_entry, remove_entry
 from corkbind.errors import refusal
@@ -103,6 +104,7 @@ class Definition(NamedTuple):
     number: int
     fixed: Fixed | None
     max_body: int
+    websocket: dict[str, int] | None = None
 
 
 class Routes:
@@ -132,6 +134,20 @@ class Routes:
             definition = Definition(method, path, -1, answer, limit)
         else:
             definition = Definition(method, path, add_entry(answer), None, limit)
+        self._definitions.append(definition)
+        return definition
+
+    def add_websocket(self, path: str, entry: Callable[[int], None], limits: dict[str, int]) -> Definition:
+        """Take a route for WebSockets in.
+
+        Raises:
+            TypeError, ValueError: the path makes no sense.
+        """
+        if not isinstance(path, str):
+            raise TypeError(f"a path must be str, not {type(path).__name__}")
+        if not path.startswith("/"):
+            raise ValueError(f"{path!r} is not a pattern: {_PATTERNS[errno.EINVAL]}")
+        definition = Definition("WEBSOCKET", path, add_entry(entry), None, 0, limits)
         self._definitions.append(definition)
         return definition
 
@@ -175,7 +191,10 @@ def tell(app: int, definition: Definition) -> None:
     name = definition.method.encode()
     method = lib.ck_method_id(name, len(name))
     fixed = definition.fixed
-    if fixed is None:
+    if definition.websocket is not None:
+        limits = reference(ck_ws_limits(**definition.websocket))
+        result = lib.ck_app_websocket(app, pattern, len(pattern), definition.number, limits)
+    elif fixed is None:
         result = lib.ck_app_route(app, method, pattern, len(pattern), definition.number, definition.max_body)
     else:
         parts = fixed.status, fixed.head, len(fixed.head), fixed.body, len(fixed.body)

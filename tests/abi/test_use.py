@@ -47,6 +47,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "places",
         "proxies",
         "cork_modes",
+        "enums",
+        "websocket",
+        "ws_behavior",
     ),
     (
         "tasks",
@@ -54,6 +57,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "segments",
         "bridge",
         "dispatch",
+        "ws_dispatch",
         "routing",
         "middleware",
         "router",

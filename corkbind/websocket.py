@@ -1,0 +1,230 @@
+"""Give handlers a WebSocket to write to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from corkbind._ffi import constants as ck
+from corkbind._ffi.loader import lib
+from corkbind.enums import OpCode, SendStatus
+from corkbind.errors import ConnectionClosed, CorkbindError, refusal
+from corkbind.fields import compact_json
+from corkbind.flow import is_coroutine_function
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from corkbind.ws_behavior import WebSocketBehavior
+
+_T = TypeVar("_T")
+
+_ck_ws_send: Callable[[int, bytes, int, int], int] = lib.ck_ws_send
+_ck_ws_close: Callable[[int, int, bytes, int], int] = lib.ck_ws_close
+_ck_ws_terminate: Callable[[int], int] = lib.ck_ws_terminate
+_ck_ws_buffered: Callable[[int], int] = lib.ck_ws_buffered
+_ck_ws_cork: Callable[[int], int] = lib.ck_ws_cork
+_ck_ws_uncork: Callable[[int], int] = lib.ck_ws_uncork
+_ck_ws_flush: Callable[[int], int] = lib.ck_ws_flush
+_ck_corked: Callable[[], int] = lib.ck_corked
+
+_FIN: Final = 0x80
+_STATUS: Final = (SendStatus.BACKPRESSURE, SendStatus.SUCCESS, SendStatus.DROPPED)
+_REASON_MOST: Final = 123
+_CONTROL_MOST: Final = 125
+
+
+class WebSocket:
+    """Write to one client; the same object for all handlers of a connection, yours to hang attributes on.
+
+    Lifetime: until the `close` handler has run; sending raises ConnectionClosed from the
+    closing handshake on.
+    """
+
+    def __init__(self, handle: int, behavior: WebSocketBehavior, user_data: Any = None) -> None:
+        self._handle = handle
+        self._behavior = behavior
+        self._user_data = user_data
+        self._blocks = 0
+        self._closed = False
+        self._code = 0
+        self._reason = ""
+
+    # -- Messages --
+
+    def send(self, message: Any, opcode: int | None = None, fin: bool = True) -> SendStatus:
+        """Send a message: str as text, bytes as binary, anything else as JSON.
+
+        Args:
+            opcode: OpCode.TEXT or BINARY in place of what the type says, or PING, PONG.
+            fin: False when `send_fragment` and `send_last_fragment` will follow.
+
+        Returns:
+            SUCCESS; BACKPRESSURE when some of it waits for the client, and `drain` will
+            tell when it has left; DROPPED when too much waits already.
+
+        Raises:
+            ConnectionClosed: the WebSocket is closed or closing.
+            ValueError: a lone surrogate in text; a ping or pong of more than 125 bytes.
+            CorkbindError: another message has begun by a fragment and not ended.
+        """
+        if type(message) is str:
+            data = message.encode()
+            first = OpCode.TEXT if opcode is None else opcode
+        elif isinstance(message, (bytes, bytearray, memoryview)):
+            data = bytes(message)
+            first = OpCode.BINARY if opcode is None else opcode
+        else:
+            data = _as_json(message)
+            first = OpCode.TEXT if opcode is None else opcode
+        return self._send(data, first | _FIN if fin else first, message)
+
+    def send_first_fragment(self, message: str | bytes, opcode: int | None = None) -> SendStatus:
+        """Begin a message that is sent in parts; text is cut between characters."""
+        return self.send(message, opcode, False)
+
+    def send_fragment(self, message: str | bytes) -> SendStatus:
+        """Send the next part of a message."""
+        return self.send(message, OpCode.CONTINUATION, False)
+
+    def send_last_fragment(self, message: str | bytes) -> SendStatus:
+        """Send the last part of a message."""
+        return self.send(message, OpCode.CONTINUATION)
+
+    def ping(self, data: bytes = b"") -> SendStatus:
+        """Send a ping; the client's answer goes to the `pong` handler."""
+        return self.send(data, OpCode.PING)
+
+    def _send(self, data: bytes, first: int, message: Any) -> SendStatus:
+        if len(data) > ck.HOT_LENGTH:
+            raise ValueError(f"cannot send a message of {len(data)} bytes: 2**31 - 1 at most")
+        result = _ck_ws_send(self._handle, data, len(data), first)
+        if result < 0:
+            raise self._refusal(result, first, len(data))
+        if result == ck.CK_WS_DROPPED and self._behavior.dropped is not None:
+            self._run(self._behavior.dropped, message, OpCode(first & 15))
+        return _STATUS[result]
+
+    def _refusal(self, result: int, first: int, length: int) -> Exception:
+        if result in (ck.CK_EXPIRED, ck.CK_FINISHED, ck.CK_ABORTED):
+            return ConnectionClosed(self._code or 1006, self._reason or "the WebSocket is closed")
+        if result != ck.CK_STATE:
+            return refusal(result, "send on the WebSocket")
+        opcode = first & 15
+        if opcode >= OpCode.CLOSE:
+            return ValueError(
+                f"cannot send opcode {opcode} with {length} bytes: control frames are PING and PONG, whole, "
+                f"of {_CONTROL_MOST} bytes at most; end() closes"
+            )
+        if opcode > OpCode.BINARY:
+            return ValueError(f"cannot send opcode {opcode}: messages are TEXT or BINARY")
+        return CorkbindError(
+            "cannot send: no message has been begun by send_first_fragment"
+            if opcode == OpCode.CONTINUATION
+            else "cannot send: a message in fragments has not ended; call send_last_fragment first"
+        )
+
+    # -- The end --
+
+    def end(self, code: int = 1000, message: str | bytes = "") -> None:
+        """Close with a code and a reason, by the closing handshake; nothing happens when that has begun.
+
+        Args:
+            code: 1000 to 1014 without 1004 to 1006, or 3000 to 4999.
+            message: the reason, at most 123 bytes in UTF-8.
+
+        Raises:
+            ValueError: a close frame may not carry that.
+        """
+        if isinstance(code, bool) or not isinstance(code, int):
+            raise ValueError(f"a close code must be an int, not {code!r}")
+        reason = message.encode() if isinstance(message, str) else bytes(message)
+        if len(reason) > _REASON_MOST:
+            raise ValueError(f"the reason of a close has {_REASON_MOST} bytes at most, not {len(reason)}")
+        if not 1000 <= code <= 4999 or code == 1005:
+            raise ValueError(f"cannot close with {code}: {_CODES}")
+        result = _ck_ws_close(self._handle, code, reason, len(reason))
+        if result == ck.CK_VALUE:
+            raise ValueError(f"cannot close with {code} and {message!r}: {_CODES}; the reason is UTF-8")
+        if result < 0 and result not in (ck.CK_EXPIRED, ck.CK_FINISHED, ck.CK_ABORTED):
+            raise refusal(result, "close the WebSocket")
+
+    def close(self) -> None:
+        """Close the connection at once, without a handshake; `close` handlers see 1006."""
+        result = _ck_ws_terminate(self._handle)
+        if result == ck.CK_THREAD:
+            raise refusal(result, "close the WebSocket")
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether it is over."""
+        return self._closed
+
+    # -- Corking --
+
+    def cork(self, callback: Callable[[WebSocket], _T]) -> _T:
+        """Run `callback(ws)` corked: all it sends leaves in one send. Return what it returned.
+
+        Raises:
+            TypeError: `callback` is a coroutine function; its segments are corked anyway.
+            ConnectionClosed: the WebSocket is closed.
+        """
+        if is_coroutine_function(callback):
+            raise TypeError("cork() takes a plain function: each segment of a coroutine is corked already")
+        with self.corked():
+            return callback(self)
+
+    @contextmanager
+    def corked(self) -> Iterator[WebSocket]:
+        """Cork for a block: `with ws.corked(): ...`. A wait inside flushes."""
+        result = _ck_ws_cork(self._handle)
+        if result < 0:
+            raise self._refusal(result, OpCode.TEXT, 0)
+        self._blocks += 1
+        try:
+            yield self
+        finally:
+            self._blocks -= 1
+            _ck_ws_uncork(self._handle)
+
+    def cork_send(self, message: Any, opcode: int | None = None, fin: bool = True) -> SendStatus:
+        """Send in one send with whatever else is packed."""
+        with self.corked():
+            return self.send(message, opcode, fin)
+
+    def flush(self) -> None:
+        """Send what is packed now."""
+        _ck_ws_flush(self._handle)
+
+    @property
+    def is_corked(self) -> bool:
+        """Tell whether this is the corked socket of the thread."""
+        return _ck_corked() == self._handle
+
+    # -- What it is about --
+
+    def get_buffered_amount(self) -> int:
+        """Return the bytes that are packed or wait for the client; 0 when it is over."""
+        return max(0, _ck_ws_buffered(self._handle))
+
+    def get_user_data(self) -> Any:
+        """Return what the `upgrade` handler gave."""
+        return self._user_data
+
+    @property
+    def handle(self) -> int:
+        """Return the number of the WebSocket, which `corkbind.corked_socket()` gives."""
+        return self._handle
+
+    def _run(self, handler: Callable[..., Any], *arguments: Any) -> None:
+        """Run a handler in its turn; the class that knows tasks does."""
+        raise NotImplementedError
+
+
+_CODES: Final = "a close frame may carry 1000 to 1003, 1007 to 1014, and 3000 to 4999"
+
+
+def _as_json(message: Any) -> bytes:
+    text = compact_json(message)
+    return text.encode() if isinstance(text, str) else text

@@ -1,0 +1,232 @@
+"""Bring what happens on WebSockets to their handlers, in order and corked.
+
+A plain handler runs in the core's callback. A coroutine begins there too, as a
+task, and while it runs the events that follow wait in a queue: handlers of one
+connection never overtake each other. When the queue is long, the connection is
+not read until it is short again.
+
+A handler that fails closes its WebSocket with 1011; it is logged once.
+"""
+
+from __future__ import annotations
+
+import logging
+import types
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, Final
+
+from corkbind._ffi import constants as ck
+from corkbind._ffi.callbacks import websockets
+from corkbind._ffi.loader import lib
+from corkbind.dispatch import make_entry
+from corkbind.enums import OpCode
+from corkbind.errors import ConnectionClosed, CorkbindError, refusal
+from corkbind.exchange import ENDED, Route, as_coroutine
+from corkbind.tasks import running_task
+from corkbind.websocket import WebSocket
+
+if TYPE_CHECKING:
+    from corkbind.request import HttpRequest
+    from corkbind.response import HttpResponse
+    from corkbind.ws_behavior import WebSocketBehavior
+
+_ck_ws_close: Callable[[int, int, bytes, int], int] = lib.ck_ws_close
+_ck_ws_pause: Callable[[int, int], int] = lib.ck_ws_pause
+_ck_ws_cork: Callable[[int], int] = lib.ck_ws_cork
+_ck_ws_uncork: Callable[[int], int] = lib.ck_ws_uncork
+
+_QUEUE_LONG: Final = 16
+_FAILED: Final = 1011
+
+log: Final = logging.getLogger("corkbind")
+
+
+class UpgradeContext:
+    """Accept opening handshakes of one route; `upgrade` handlers are given it."""
+
+    __slots__ = ("_behavior", "_route")
+
+    def __init__(self, behavior: WebSocketBehavior, route: Route) -> None:
+        self._behavior = behavior
+        self._route = route
+
+    def accept(self, response: HttpResponse, protocol: str = "", user_data: Any = None) -> WebSocket:
+        """Answer with 101; the fields that were written go with it. The `open` handler runs now.
+
+        Args:
+            protocol: one of the subprotocols that the client offers; "" = none.
+            user_data: what `ws.get_user_data()` will return.
+
+        Raises:
+            ConnectionClosed: the client has gone.
+            ValueError: the client does not offer the protocol.
+            CorkbindError: an answer has begun already, or the request wants no WebSocket.
+        """
+        name = protocol.encode("latin-1", "replace")
+        handle = lib.ck_upgrade(response._handle, name, len(name))
+        if handle == ck.CK_VALUE:
+            raise ValueError(f"cannot accept with the subprotocol {protocol!r}: the client does not offer it")
+        if handle in (ck.CK_STATE, ck.CK_FINISHED):
+            raise CorkbindError("cannot accept the WebSocket: the request has been answered, or a status or body written")
+        if handle < 0:
+            raise refusal(handle, "accept the WebSocket")
+        websocket = LiveWebSocket(handle, self._behavior, user_data, self._route)
+        websockets[handle] = websocket
+        response._now_over(ENDED)
+        if self._behavior.open is not None:
+            with websocket.corked():
+                websocket._run(self._behavior.open)
+        return websocket
+
+
+class LiveWebSocket(WebSocket):
+    """Be a WebSocket whose handlers run."""
+
+    def __init__(self, handle: int, behavior: WebSocketBehavior, user_data: Any, route: Route) -> None:
+        super().__init__(handle, behavior, user_data)
+        self._route = route
+        self._queue: deque[tuple[Callable[..., Any], tuple[Any, ...]]] | None = None  # while a coroutine runs
+
+    # -- Events --
+
+    def happened(self, event: int, payload: Any, number: int) -> None:
+        """Take note of a message, a ping or pong, the end, or that all has left."""
+        behavior = self._behavior
+        if event <= ck.CK_WS_EVENT_BINARY:
+            if behavior.message is not None:
+                self._run(behavior.message, payload, OpCode.TEXT if event == ck.CK_WS_EVENT_TEXT else OpCode.BINARY)
+        elif event == ck.CK_WS_EVENT_CLOSED:
+            self._over(number, payload)
+        elif event == ck.CK_WS_EVENT_DRAIN:
+            if behavior.drain is not None:
+                self._run(behavior.drain)
+        else:
+            handler = behavior.ping if event == ck.CK_WS_EVENT_PING else behavior.pong
+            if handler is not None:
+                self._run(handler, payload)
+
+    def _over(self, code: int, reason: str) -> None:
+        self._closed, self._code, self._reason = True, code, reason
+        websockets.pop(self._handle, None)
+        if self._behavior.close is not None:
+            self._run(self._behavior.close, code, reason)
+
+    # -- Handlers --
+
+    def _run(self, handler: Callable[..., Any], *arguments: Any) -> None:
+        """Run a handler now, or when those before it are done."""
+        if self._queue is not None:
+            self._queue.append((handler, arguments))
+            if len(self._queue) == _QUEUE_LONG:
+                _ck_ws_pause(self._handle, 1)
+            return
+        try:
+            value = handler(self, *arguments)
+        except BaseException as error:
+            self._failed(error)
+            return
+        if value is not None and isinstance(value, Awaitable):
+            self._begin(as_coroutine(value))
+
+    def _begin(self, first: Coroutine[Any, Any, Any]) -> None:
+        self._queue = deque()
+        bridge = self._route.runtime._bridge()  # type: ignore[attr-defined]
+        work = _corked(self, self._in_turn(first))
+        if not bridge.start(work, self._route.name):
+            bridge.start_later(work, self._route.name)
+
+    async def _in_turn(self, work: Coroutine[Any, Any, Any] | None) -> None:
+        """Run a coroutine, and what has been queued behind it meanwhile."""
+        try:
+            while work is not None:
+                try:
+                    await work
+                except Exception as error:
+                    self._failed(error)
+                work = self._next()
+        finally:
+            self._queue = None
+
+    def _next(self) -> Coroutine[Any, Any, Any] | None:
+        """Run queued handlers up to the next coroutine."""
+        queue = self._queue
+        while queue:
+            handler, arguments = queue.popleft()
+            if len(queue) == _QUEUE_LONG // 2:
+                _ck_ws_pause(self._handle, 0)
+            try:
+                value = handler(self, *arguments)
+            except Exception as error:
+                self._failed(error)
+                continue
+            if isinstance(value, Awaitable):
+                return as_coroutine(value)
+        return None
+
+    def _failed(self, error: BaseException) -> None:
+        """Log what a handler let out and close; that the client has gone is no failure."""
+        runtime: Any = self._route.runtime
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            runtime._bridge().interrupt(error)
+        elif isinstance(error, ConnectionClosed) and self._closed:
+            return
+        else:
+            log.error("a handler of the %s failed", self._route.name, exc_info=error)
+        if runtime.bridge is not None:
+            runtime.bridge.note(error)
+        _ck_ws_close(self._handle, _FAILED, b"", 0)
+
+
+@types.coroutine
+def _segments(websocket: LiveWebSocket, work: Coroutine[Any, Any, Any]) -> Generator[Any, Any, None]:
+    """Step a coroutine by hand, so that each of its segments is corked."""
+    handle = websocket._handle
+    value: Any = None
+    thrown: BaseException | None = None
+    while True:
+        _ck_ws_cork(handle)
+        try:
+            for _ in range(websocket._blocks):
+                _ck_ws_cork(handle)
+            waited = work.send(value) if thrown is None else work.throw(thrown)
+        except StopIteration:
+            return
+        finally:
+            thrown = None
+            for _ in range(websocket._blocks):
+                _ck_ws_uncork(handle)
+            _ck_ws_uncork(handle)
+        try:
+            value = yield waited
+        except GeneratorExit:
+            work.close()
+            raise
+        except BaseException as error:
+            thrown = error
+
+
+async def _corked(websocket: LiveWebSocket, work: Coroutine[Any, Any, Any]) -> None:
+    task = running_task()
+    background = websocket._route.app._background
+    background.add(task)
+    try:
+        await _segments(websocket, work)
+    finally:
+        background.discard(task)
+
+
+def make_websocket_entry(
+    behavior: WebSocketBehavior, route: Route, face: type[HttpResponse], request_face: type[HttpRequest]
+) -> Callable[[int], None]:
+    """Return what the core's callback runs for a good opening handshake."""
+    context = UpgradeContext(behavior, route)
+    upgrade = behavior.upgrade
+
+    def accept(response: HttpResponse, request: HttpRequest) -> None:
+        context.accept(response)
+
+    def ask(response: HttpResponse, request: HttpRequest) -> Any:
+        return upgrade(response, request, context)  # type: ignore[misc]  # not None
+
+    return make_entry(accept if upgrade is None else ask, route, face, request_face)
