@@ -292,6 +292,31 @@ static void test_limit_by_length(void)
     close_server();
 }
 
+static void break_inside(uint32_t handle)
+{
+    keep_and_ask(handle);
+    CHECK(write_text(handle, "part") >= 0);
+    world.peers[0]->send_error = EPIPE;
+    (void) ck_uncork(handle); /* the send fails, and the connection closes inside the callback */
+}
+
+static void let_go(uint32_t handle)
+{
+    CHECK(ck_release(handle) == CK_OK);
+}
+
+/* Who lets go when told of the body is not told of the abort as well. */
+static void test_let_go_when_the_body_breaks_off(void)
+{
+    open_with(NULL, break_inside);
+    world.body = let_go;
+    peer *client = dial();
+    feed(client, CHUNKED "3\r\nhel");
+    CHECK_LOG("request 0|body 1|");
+    CHECK(client->closed);
+    close_server();
+}
+
 /* CH-31, CH-32: at the end of the size line that says so. */
 static void test_limit_chunked(void)
 {
@@ -721,6 +746,7 @@ int main(void)
     test_asking_too_late();
     test_limit_by_length();
     test_limit_chunked();
+    test_let_go_when_the_body_breaks_off();
     test_limit_changed();
     test_malformed();
     test_refusal_of_head();
