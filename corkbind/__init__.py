@@ -35,6 +35,8 @@ from corkbind.request import HttpRequest
 from corkbind.response import HttpResponse
 from corkbind.router import MiddlewareRouter, Router
 from corkbind.task_factory import RequestTask, TaskFactory, create_task
+from corkbind.websocket import WebSocket
+from corkbind.ws_behavior import WebSocketBehavior
 
 # socketify's names
 Request = AppRequest = HttpRequest
@@ -78,6 +80,8 @@ __all__ = [
     "Timer",
     "UncorkedWrite",
     "UploadedFile",
+    "WebSocket",
+    "WebSocketBehavior",
     "WrongThread",
     "corked_socket",
     "create_task",

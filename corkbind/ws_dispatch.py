@@ -146,7 +146,17 @@ class LiveWebSocket(WebSocket):
                     self._failed(error)
                 work = self._next()
         finally:
-            self._queue = None
+            queue, self._queue = self._queue, None
+            if queue:
+                self._cut_off(queue)
+
+    def _cut_off(self, queue: deque[tuple[Callable[..., Any], tuple[Any, ...]]]) -> None:
+        """A handler was cancelled: what has waited behind it is dropped, but the end is told."""
+        _ck_ws_close(self._handle, _FAILED, b"", 0)
+        _ck_ws_pause(self._handle, 0)
+        for handler, arguments in queue:
+            if handler is self._behavior.close:
+                self._run(handler, *arguments)
 
     def _next(self) -> Coroutine[Any, Any, Any] | None:
         """Run queued handlers up to the next coroutine."""

@@ -313,6 +313,34 @@ def test_the_app_stops() -> None:
     assert closed == [1001]
 
 
+def test_the_app_stops_under_a_handler_that_hangs() -> None:
+    app = App()
+    closed: list[int] = []
+    cancelled: list[str] = []
+
+    async def message(ws: Any, text: str, opcode: OpCode) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(text)
+            raise
+
+    app.ws("/", message=message, close=lambda ws, code, reason: closed.append(code))
+
+    async def main() -> None:
+        async with app.serving(port=0, host="127.0.0.1") as (host, port):
+            connection = await connect(f"ws://{host}:{port}/", compression=None)
+            await connection.send("a")
+            await connection.send("b")
+            await (await connection.ping())  # so both have come
+            await app.stop(0)
+            assert closed == [1006]
+            await connection.close()
+
+    asyncio.run(main())
+    assert cancelled == ["a"]
+
+
 async def _expect_going_away(connection: Any) -> None:
     with pytest.raises(ConnectionClosedOK) as error:
         await connection.recv()
