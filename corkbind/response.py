@@ -240,7 +240,13 @@ class HttpResponse(ResponseBody, ResponseFlow, ResponseParts, ResponseCorking):
         Args:
             length: announced as Content-Length, for HEAD; -1 announces none, or 0
                 where the client would wait else.
+
+        Raises:
+            ValueError: `length` is no such number, or the body would have to have bytes.
+            ResponseFinished, RequestExpired: it is too late.
         """
+        if not isinstance(length, int) or not -1 <= length < 2**63:
+            raise ValueError(f"length must be a number of bytes, or -1, not {length!r}")
         if self._state == ABORTED:
             return self
         self._before_body()
@@ -362,7 +368,10 @@ class HttpResponse(ResponseBody, ResponseFlow, ResponseParts, ResponseCorking):
 
         Raises:
             ValueError: `location` holds a control character, or the status is no 3xx.
+            TypeError: `location` is no str.
         """
+        if not isinstance(location, str):
+            raise TypeError(f"a location must be str, not {type(location).__name__}")
         if any(character < " " or character == "\x7f" for character in location):
             raise ValueError(f"a location holds {odd_character(location)}")
         if not 300 <= status_code <= 399:

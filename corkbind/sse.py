@@ -14,7 +14,7 @@ from corkbind._ffi.loader import lib
 from corkbind.errors import ConnectionClosed, ResponseFinished, refusal
 from corkbind.exchange import ABORTED, OPEN
 from corkbind.fields import json_bytes
-from corkbind.streaming import Pace
+from corkbind.streaming import Pace, method_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -35,7 +35,8 @@ class EventStream:
     """Send events for the time of a block: `async with res.sse() as events: ...`.
 
     The block ends when the client goes: what it waits for is cancelled, and
-    nothing is raised behind it. At its end the response ends.
+    nothing is raised behind it. At its end the response ends. HEAD is answered
+    at once, and the block then ends at its first event.
 
     Args:
         ping: seconds between comments that keep proxies from closing a quiet
@@ -46,7 +47,7 @@ class EventStream:
         ValueError: `ping` or `retry` is no such number.
     """
 
-    __slots__ = ("_open", "_pace", "_ping", "_response", "_retry", "_scope", "_timer", "last_event_id")
+    __slots__ = ("_head_only", "_open", "_pace", "_ping", "_response", "_retry", "_scope", "_timer", "last_event_id")
 
     def __init__(self, response: HttpResponse, ping: float, retry: int | None) -> None:
         if isinstance(ping, bool) or not isinstance(ping, (int, float)) or not 0 <= ping < math.inf:
@@ -55,6 +56,7 @@ class EventStream:
             format_event(retry=retry)  # refuses what it cannot write
         self._response = response
         self._open = False
+        self._head_only = response._state == OPEN and method_of(response) == "HEAD"
         self._ping = ping
         self._retry = retry
         self._timer: Any = None
@@ -68,6 +70,9 @@ class EventStream:
         response.write_header("Content-Type", "text/event-stream")
         response.write_header("Cache-Control", "no-store")
         response.write_header("X-Accel-Buffering", "no")  # else nginx in front of us collects
+        if self._head_only:
+            response.end_without_body()
+            return self
         response.write(b"" if self._retry is None else format_event(retry=self._retry))
         self._scope.__enter__()
         self._open = True
@@ -78,6 +83,8 @@ class EventStream:
         if self._timer is not None:
             self._timer.cancel()
         self._open = False
+        if self._head_only:
+            return isinstance(error, ConnectionClosed)
         ended = self._scope.__exit__(kind, error, trace)
         if error is None and self._response._state == OPEN:
             self._response.end()
@@ -117,7 +124,7 @@ class EventStream:
         return self._response._route.runtime.dumps
 
     async def _write(self, text: bytes) -> None:
-        if self._response._state == ABORTED:
+        if self._response._state == ABORTED or self._head_only:
             raise ConnectionClosed()
         if not self._open:
             raise ResponseFinished("cannot send an event outside the block: `async with res.sse() as events: ...`")

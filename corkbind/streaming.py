@@ -37,7 +37,7 @@ async def stream(response: HttpResponse, source: Any, content_type: str | bytes 
     parts = parts_of(source, response._route.runtime)
     if response._state == ENDED:
         raise ResponseFinished("cannot send a stream: the response has ended")
-    method = _method(response) if response._state == OPEN else ""
+    method = method_of(response) if response._state == OPEN else ""
     if content_type is not None:
         response.write_header("Content-Type", content_type)
     if total_size is not None:
@@ -56,7 +56,12 @@ async def stream(response: HttpResponse, source: Any, content_type: str | bytes 
     return response._state != ABORTED
 
 
-def _method(response: HttpResponse) -> str:
+def method_of(response: HttpResponse) -> str:
+    """Return the method of the request.
+
+    Raises:
+        RequestExpired, ResponseFinished, WrongThread: the exchange is over, or another thread's.
+    """
     try:
         return _ck_py_method(response._handle)
     except ValueError:

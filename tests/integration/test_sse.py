@@ -52,6 +52,37 @@ def test_the_head_and_the_events(talk: Talk) -> None:
     talk(app, conversation)
 
 
+def test_head_is_answered_at_once_and_holds_up_nobody(talk: Talk) -> None:
+    app = App()
+    over: list[bool] = []
+
+    @app.get("/")
+    async def handler(res: HttpResponse, req: HttpRequest) -> None:
+        async with res.sse() as events:
+            while True:
+                await events.send("again")
+        over.append(True)
+
+    app.get("/next", lambda res, req: res.end("next"))
+
+    async def conversation(client: Any) -> None:
+        reader, writer = await client.connect()
+        writer.write(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+        data = b""
+        while not data.endswith(b"next"):
+            part = await asyncio.wait_for(reader.read(65536), 10)
+            assert part, data
+            data += part
+        assert b"again" not in data
+        assert data.count(b"HTTP/1.1 200 OK") == 2
+        assert b"text/event-stream" in data
+        writer.close()
+        await writer.wait_closed()
+        assert over == [True]
+
+    talk(app, conversation)
+
+
 def test_the_head_leaves_before_the_first_event(talk: Talk) -> None:
     app = App()
     go, enough = asyncio.Event(), asyncio.Event()

@@ -205,6 +205,11 @@ NUMBERS_AND_FUNCTIONS: list[tuple[type[Exception], Write]] = [
     (TypeError, lambda res: res.on_writable(5)),  # type: ignore[arg-type]
     (TypeError, lambda res: res.on_aborted(None)),  # type: ignore[arg-type]
     (TypeError, lambda res: res.on_data("x")),  # type: ignore[arg-type]
+    (ValueError, lambda res: res.end_without_body(length=1 << 70)),
+    (ValueError, lambda res: res.end_without_body(length=-2)),
+    (ValueError, lambda res: res.end_without_body(length="5")),  # type: ignore[arg-type]
+    (TypeError, lambda res: res.redirect(None)),  # type: ignore[arg-type]
+    (TypeError, lambda res: res.redirect(b"/x")),  # type: ignore[arg-type]
 ]
 
 
