@@ -22,6 +22,8 @@ LOOPS = ["asyncio", "uvloop"]
 
 PREAMBLE = """
 import asyncio, os, signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests in the background, or by
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, has these ignored, and children inherit that
 from corkbind import *
 app = App()
 def say(*words):
