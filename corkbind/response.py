@@ -40,7 +40,6 @@ _ck_end_large: Callable[[int, bytes, int, int], int] = lib.ck_end_large
 _ck_send: Callable[[int, int, bytes, int, bytes, int, int], int] = lib.ck_send
 _ck_end_without_body: Callable[[int, int, int], int] = lib.ck_end_without_body
 _ck_write_continue: Callable[[int], int] = lib.ck_write_continue
-_ck_has_started: Callable[[int], int] = lib.ck_has_started
 _ck_sends: Callable[[int], int] = lib.ck_sends
 _ck_close: Callable[[int], int] = lib.ck_close
 
