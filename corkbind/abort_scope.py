@@ -12,7 +12,6 @@ from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from corkbind.exchange import OPEN
-from corkbind.tasks import running_task
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -39,7 +38,7 @@ class AbortScope:
 
     def __enter__(self) -> Self:
         if self._response._state == OPEN and not self._response._route.cancel_on_abort:
-            self._task = running_task()
+            self._task = self._response._route.runtime.running_task()
             self._response.on_aborted(self._handler)
         return self
 
@@ -49,7 +48,7 @@ class AbortScope:
             response.on_aborted(self._handler)
             return
         # While the task itself runs, what it wrote has found out: it sees `aborted`.
-        if self._task is not None and running_task() is not self._task:
+        if self._task is not None and response._route.runtime.running_task() is not self._task:
             self._cut = True
             self._task.cancel()
 

@@ -36,6 +36,7 @@ from corkbind.proxies import Networks
 from corkbind.request import HttpRequest
 from corkbind.response import HttpResponse
 from corkbind.segments import drive, drive_late, settle
+from corkbind.tasks import running_task
 
 Handler = Callable[[HttpResponse, HttpRequest], Any]
 ErrorHandler = Callable[[BaseException, "HttpResponse | None", "HttpRequest | None"], Any]
@@ -79,6 +80,10 @@ class Dispatcher:
     def create_future(self) -> Future[Any]:
         """Return a new future of the loop."""
         return self._bridge().create_future()
+
+    def running_task(self) -> Any:
+        """Return the task that runs now, or None."""
+        return running_task(self._bridge().loop)
 
     def abort_scope(self, response: HttpResponse) -> AbortScope:
         """Return a block that ends when the client goes."""

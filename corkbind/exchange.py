@@ -68,6 +68,9 @@ class Runtime(Protocol):
     def unanswered(self, route: Route, handle: int, failure: CorkbindError | None, returned: str) -> None:
         """Answer for a response that died without an end, because of `failure` if there was one."""
 
+    def running_task(self) -> Any:
+        """Return the task that runs now, or None."""
+
     def abort_scope(self, response: HttpResponse) -> AbstractContextManager[object]:
         """Return a block that ends when the client goes."""
 

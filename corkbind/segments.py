@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 from corkbind._ffi.loader import lib
 from corkbind.cork import open_blocks
 from corkbind.exchange import OPEN
-from corkbind.tasks import running_task
 
 if TYPE_CHECKING:
     from corkbind.response import HttpResponse
@@ -102,7 +101,7 @@ def _hint(value: object) -> str:
 def _segments(response: HttpResponse, work: Work, waited: Any, started: bool) -> Generator[Any, Any, None]:
     exchange = response._extra or response._exchange()
     handle = response._handle
-    task = running_task()
+    task = response._route.runtime.running_task()
     value: Any = None
     thrown: BaseException | None = None
     exchange.join(task)

@@ -23,7 +23,6 @@ from corkbind.dispatch import make_entry
 from corkbind.enums import OpCode
 from corkbind.errors import ConnectionClosed, CorkbindError, refusal
 from corkbind.exchange import ENDED, Route, as_coroutine
-from corkbind.tasks import running_task
 from corkbind.websocket import WebSocket
 
 if TYPE_CHECKING:
@@ -217,7 +216,7 @@ def _segments(websocket: LiveWebSocket, work: Coroutine[Any, Any, Any]) -> Gener
 
 
 async def _corked(websocket: LiveWebSocket, work: Coroutine[Any, Any, Any]) -> None:
-    task = running_task()
+    task = websocket._route.runtime.running_task()
     background = websocket._route.app._background
     background.add(task)
     try:

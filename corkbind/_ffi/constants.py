@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-CK_ABI_VERSION: Final = 1
+CK_ABI_VERSION: Final = 2
 
 # enum ck_result
 CK_OK: Final = 0

@@ -85,11 +85,25 @@ def bind_python(library: Any) -> None:
         list_item=address("PyList_GetItem"),
         error_fetch=address("PyErr_Fetch"),
         error_normalize=address("PyErr_NormalizeException"),
+        integer_value=address("PyLong_AsLong"),
+        bytes_view=address("PyBytes_AsStringAndSize"),
+        error_occurred=address("PyErr_Occurred"),
+        function_new=address("PyCFunction_NewEx"),
         # ob_size follows the header that all objects have; the data stands at the end, before its NUL
         bytes_length=bytes.__basicsize__ - 1 - object.__basicsize__,
     )
     library.ck_python_bind(ctypes.byref(addresses))
 
 
+def take_functions(library: Any) -> None:
+    """Let the hottest rows be functions of the interpreter's own kind, which check what they are given."""
+    functions: list[Any] = []
+    if library.ck_python_functions(id(functions)) != 0:  # PyDLL raises what it left
+        raise MemoryError("cannot make the core's functions")
+    for function in functions:
+        setattr(library, function.__name__, function)
+
+
 lib: Final[Any] = load(find())
 bind_python(lib)
+take_functions(lib)

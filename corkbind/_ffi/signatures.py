@@ -5,7 +5,8 @@ converts. A *hot* row has HOT for its arguments: ctypes takes what it is given,
 which costs 174 ns where three described arguments cost 425. Only `int` that
 fits 32 bits and exact `bytes` may be given to a hot row; the one module that
 calls it has checked that. All go through PyDLL: no entry blocks, and the lock
-must not be dropped around callbacks.
+must not be dropped around callbacks. For the hottest rows the loader then takes
+functions that the core makes itself, which cost a third and check what they are given.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_abi_table", POINTER(ck_abi_entry), ()),
     Row("ck_python_bind", None, (POINTER(ck_python),)),
     Row("ck_python_entries", None, (c_void_p, c_void_p)),
+    Row("ck_python_functions", c_int, (c_void_p,)),
     # The loop of the calling thread
     Row("ck_loop_open", c_int, (POINTER(ck_callbacks),)),
     Row("ck_loop_open_on", c_int, (c_void_p, POINTER(ck_callbacks))),
