@@ -21,6 +21,7 @@ import pytest
 from conftest import Client
 
 from corkbind import Address, App, AppListenOptions, CorkbindError, HttpRequest, HttpResponse, Limits
+from corkbind._ffi.constants import CK_ABI_VERSION
 from corkbind.cli import CommandError, find_app, main
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -778,7 +779,7 @@ def test_loading_explains_itself(tmp_path: Path) -> None:
     for path, words in {
         tmp_path / "missing.so": ["CORKBIND_LIBRARY", "missing.so"],
         text: ["text.so", "not a corkbind library"],
-        library: ["other.so", "99", "version 1"],
+        library: ["other.so", "99", f"version {CK_ABI_VERSION}"],
     }.items():
         environment = {**os.environ, "CORKBIND_LIBRARY": str(path), "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
