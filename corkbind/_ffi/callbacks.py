@@ -1,4 +1,4 @@
-"""Receive the core's callbacks: seven thunks, and a list of functions for requests.
+"""Receive the core's callbacks: six thunks, and functions for requests and WebSockets.
 
 Each thunk finds its object by number, calls it, catches everything and returns
 None: no C code ever uses a value of Python. KeyboardInterrupt and SystemExit
@@ -7,9 +7,10 @@ a thunk is reported and ends there, so that the other sockets of the same step
 go on.
 
 The thunks know no class. `live` maps the handle of a kept exchange to whatever
-follows it. `entries` holds one function for each route number, which the core
-calls without a thunk, by the address of the interpreter's own call: 150 ns less
-for each request. What such a function lets out goes to `keep`.
+follows it. `entries` holds one function for each route number. These, and the one
+function for WebSockets, the core calls without a thunk, by the address of the
+interpreter's own call: 150 ns less for each request or message. What they let out
+goes to `keep`.
 """
 
 from __future__ import annotations
@@ -141,22 +142,19 @@ def _uncorked(app: int) -> None:
 
 
 def _websocket(handle: int, event: int, payload: Any, number: int) -> None:
-    try:
-        websockets[handle].happened(event, payload, number)
-    except BaseException as error:
-        keep(error)
+    websockets[handle].happened(event, payload, number)
 
 
 #: Held for ever: the core keeps the addresses.
 CALLBACKS: Final = ck_callbacks(
-    request=RequestCallback(),  # `entries` serve requests
+    request=RequestCallback(),  # `entries`
     aborted=AbortedCallback(_aborted),
     body=BodyCallback(_body),
     data=DataCallback(_data),
     writable=WritableCallback(_writable),
     deferred=DeferredCallback(_deferred),
     uncorked=UncorkedCallback(_uncorked),
-    websocket=WebSocketCallback(_websocket),
+    websocket=WebSocketCallback(),  # _websocket
 )
 
-lib.ck_python_entries(id(entries), id(keep))  # neither is ever freed
+lib.ck_python_entries(id(entries), id(_websocket), id(keep))  # none is ever freed

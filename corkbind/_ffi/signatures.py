@@ -56,7 +56,7 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_abi_version", c_int, ()),
     Row("ck_abi_table", POINTER(ck_abi_entry), ()),
     Row("ck_python_bind", None, (POINTER(ck_python),)),
-    Row("ck_python_entries", None, (c_void_p, c_void_p)),
+    Row("ck_python_entries", None, (c_void_p, c_void_p, c_void_p)),
     Row("ck_python_functions", c_int, (c_void_p,)),
     # The loop of the calling thread
     Row("ck_loop_open", c_int, (POINTER(ck_callbacks),)),

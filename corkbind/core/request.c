@@ -8,6 +8,7 @@
 static ck_python py;
 static void *entries;
 static void *entry_failed;
+static void *websocket_entry;
 
 void ck_python_bind(const ck_python *python)
 {
@@ -19,9 +20,10 @@ const ck_python *ck_python_bound(void)
     return &py;
 }
 
-void ck_python_entries(void *list, void *failed)
+void ck_python_entries(void *list, void *websocket, void *failed)
 {
     entries = list;
+    websocket_entry = websocket;
     entry_failed = failed;
 }
 
@@ -70,6 +72,25 @@ void ck_python_request(const ck_loop *loop, int route, uint32_t handle)
     void *argument = entry ? py.integer((long) handle) : NULL;
     void *result = argument ? py.call(entry, argument, (void *) NULL) : NULL;
     let_go(argument);
+    let_go(result);
+    if (!result) {
+        hand_over_error();
+    }
+}
+
+void ck_python_websocket(const ck_loop *loop, uint32_t handle, int event, void *payload, int number)
+{
+    if (loop->callbacks.websocket) {
+        loop->callbacks.websocket(handle, event, payload, number);
+        return;
+    }
+    void *who = py.integer((long) handle);
+    void *what = who ? py.integer(event) : NULL;
+    void *code = what ? py.integer(number) : NULL;
+    void *result = code ? py.call(websocket_entry, who, what, payload, code, (void *) NULL) : NULL;
+    let_go(who);
+    let_go(what);
+    let_go(code);
     let_go(result);
     if (!result) {
         hand_over_error();

@@ -40,7 +40,7 @@ static bool tell(const ck_websocket *websocket, int event, const char *data, siz
         }
         return false;
     }
-    websocket->connection->stream.loop->callbacks.websocket(websocket->handle, event, payload, code);
+    ck_python_websocket(websocket->connection->stream.loop, websocket->handle, event, payload, code);
     py->decref(payload);
     return true;
 }

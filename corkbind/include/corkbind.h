@@ -260,10 +260,11 @@ CK_EXPORT int ck_abi_version(void);
 CK_EXPORT const ck_abi_entry *ck_abi_table(void);
 /* Copies the addresses. Call once, before any ck_py_ entry. */
 CK_EXPORT void ck_python_bind(const ck_python *python);
-/* Sets what serves requests where ck_callbacks.request is NULL: `entries`, a list
- * that holds for each route number a function of the handle, and `failed`, which
- * is called with an exception that such a function let out. Borrowed for ever. */
-CK_EXPORT void ck_python_entries(void *entries, void *failed);
+/* Sets what serves requests and WebSockets where ck_callbacks.request and .websocket
+ * are NULL: `entries`, a list that holds for each route number a function of the
+ * handle; `websocket`, a function of what that callback takes; and `failed`, which is
+ * called with an exception that one of these let out. Borrowed for ever. */
+CK_EXPORT void ck_python_entries(void *entries, void *websocket, void *failed);
 /* Appends to a list, for the hottest entries, functions that check their arguments and
  * cost a third of a call through ctypes; each has the entry's name. Returns 0, or -1 with an exception. */
 CK_EXPORT int ck_python_functions(void *list);
