@@ -25,7 +25,7 @@ from corkbind._ffi.layouts import reference
 from corkbind._ffi.loader import lib
 from corkbind.cork import open_blocks
 from corkbind.errors import CorkbindError, WrongThread, refusal
-from corkbind.exchange import Exchange
+from corkbind.exchange import Exchange, ResponseCore
 from corkbind.tasks import Starter
 
 _ck_loop_step: Callable[[], int] = lib.ck_loop_step
@@ -182,6 +182,9 @@ class Bridge:
 
 def running_exchanges(app: object) -> list[Exchange]:
     """Return the kept exchanges of an app."""
+    waiting = [follower for follower in callbacks.live.values() if isinstance(follower, ResponseCore)]
+    for response in waiting:
+        response._exchange()
     return [e for e in callbacks.live.values() if isinstance(e, Exchange) and e.route.app is app]
 
 

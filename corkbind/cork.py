@@ -60,7 +60,7 @@ class ResponseCorking(ResponseCore):
         if result < 0:
             self._refused(result, "cork the response")
             return None
-        exchange = self._extra
+        exchange = self._held()
         if exchange is not None:
             exchange.holders += 1  # uncorking needs the handle, which the end would release
         try:
@@ -105,7 +105,7 @@ class Corked:
             self._response._refused(result, "cork the response")
         else:
             self._handle = handle
-            self._exchange = self._response._extra
+            self._exchange = self._response._held()
             if self._exchange is not None:
                 self._exchange.holders += 1
             open_blocks[handle] = open_blocks.get(handle, 0) + 1

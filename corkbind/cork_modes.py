@@ -47,7 +47,7 @@ log: Final = logging.getLogger("corkbind.cork")
 def _flush_after(response: HttpResponse, name: str, write: Callable[..., Any], arguments: Any, options: Any) -> Any:
     if response._state != OPEN or _ck_corked():
         return write(response, *arguments, **options)
-    exchange = response._extra
+    exchange = response._held()
     if exchange is not None:
         exchange.holders += 1  # flushing needs the handle, which the end would release
     try:

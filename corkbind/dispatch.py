@@ -113,17 +113,16 @@ class Dispatcher:
 
     def begin(self, response: HttpResponse, work: Coroutine[Any, Any, Any]) -> None:
         """Run the first segment of a handler's coroutine now, in the core's cork."""
-        name = response._route.name
         bridge = self.bridge
         first = drive(response, work)
-        if bridge is None or not bridge.start(first, name):
+        if bridge is None or not bridge.start(first, response._route.name):
             first.close()
-            self._later(response, work, name)
+            self._later(response, work, response._route.name)
 
     def run(self, response: HttpResponse, work: Coroutine[Any, Any, Any], name: str) -> None:
         """Run a coroutine for a response, corked from its first line."""
         handle = response._handle
-        exchange = response._extra
+        exchange = response._held()
         corked = _ck_cork(handle)
         if exchange is not None:
             exchange.holders += 1  # uncorking needs the handle, which the end would release

@@ -1,10 +1,12 @@
 """Follow an exchange that outlives its callback, and hold what faces share.
 
 Most responses end inside the callback that began them and need nothing here: a
-response is a handle, a state and two references. An Exchange is made when more
-is needed: the handler waits, a callback is registered, a body is asked for. It
+response is a handle, a state and two references. When its handler waits, the
+response itself stands in the registry `live` under its handle (`wait`), with the
+task that it waits in; most then just end. An Exchange is made when more is needed:
+a callback is registered, a body is asked for, the core has something to tell. It
 keeps the C object alive (ck_keep), receives the core's later callbacks, and
-stands in the registry `live` under its handle.
+stands in `live`, in place of a response that waits there.
 
 Who keeps whom. While coroutines run for it (`holders`) or a callback or body is
 awaited (`pending`), the exchange holds its response strongly. Otherwise it only
@@ -171,6 +173,13 @@ class Exchange:
             live[self.handle] = self
         return result
 
+    def take_over(self, task: Any) -> None:
+        """Stand in `live` in place of the response, which waits in `task`."""
+        self.kept = True
+        self.holders = 1
+        self.tasks = (task,)
+        live[self.handle] = self
+
     def face(self) -> HttpResponse | None:
         """Return the response, if it is still alive."""
         if self.response is None and self._watch is not None:
@@ -236,7 +245,7 @@ class Exchange:
 
     # What the core calls, by way of `live`.
 
-    def aborted(self, reason: int) -> None:
+    def core_aborted(self, reason: int) -> None:
         """Take note that the connection is gone, and tell who wanted to know."""
         self.reason = reason
         response = self.face()
@@ -259,7 +268,7 @@ class Exchange:
             for handler in handlers:
                 self.call(response, handler, response)
 
-    def body_event(self, event: int) -> None:
+    def core_body_event(self, event: int) -> None:
         """Take note that a body is there or never will be."""
         if self.body is not None:
             broken_off = self.body.streaming and event != ck.CK_BODY_COMPLETE
@@ -269,14 +278,14 @@ class Exchange:
                     self._tell_aborted()
                 self.rest()  # else `aborted` follows, whose handlers are still to be told
 
-    def data(self, chunk: bytes, last: bool) -> None:
+    def core_data(self, chunk: bytes, last: bool) -> None:
         """Hand on the next part of a streamed body."""
         response = self.face()
         if self.body is not None and response is not None:
             self.body.data(self, response, chunk, last)
             self.rest()
 
-    def writable(self) -> None:
+    def core_writable(self) -> None:
         """Tell who waits that all that was written has gone."""
         self._wake_drains(None)
         response, handler = self.face(), self.writable_handler
@@ -316,12 +325,13 @@ class ResponseCore:
 
     # No __init__: the dispatcher sets the slots itself, which makes the pair of
     # faces in 250 ns in place of 380 on CPython 3.11.
-    __slots__ = ("__weakref__", "_extra", "_handle", "_route", "_state")
+    __slots__ = ("__weakref__", "_extra", "_handle", "_route", "_state", "_task")
 
     _handle: int
     _state: int
     _extra: Exchange | None
     _route: Route
+    _task: Any  # that waits, while the response stands in `live`
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("cannot copy or pickle a response: an exchange has one, and it ends once")
@@ -330,7 +340,15 @@ class ResponseCore:
         """Return the exchange that follows this response, making it when needed."""
         if self._extra is None:
             self._extra = Exchange(self)  # type: ignore[arg-type]
+            if live.get(self._handle) is self:
+                self._extra.take_over(self._task)
         return self._extra
+
+    def _held(self) -> Exchange | None:
+        """Return the exchange that must be held while a cork is open; None while the callback runs."""
+        if self._extra is None and live.get(self._handle) is not self:
+            return None
+        return self._exchange()
 
     def _kept(self) -> Exchange:
         """Return the exchange, kept past the callback.
@@ -367,6 +385,41 @@ class ResponseCore:
         self._state = state
         if self._extra is not None:
             self._extra.rest()
+
+    # -- Its handler waits, and nothing else has been asked for --
+
+    def _wait(self, task: Any) -> bool:
+        """Stand in `live` from the first wait on; False when something does already, or the client has gone."""
+        handle = self._handle
+        if self._extra is not None or handle in live or _ck_keep(handle) < 0:
+            return False
+        self._task = task
+        live[handle] = self
+        return True
+
+    def _waited(self) -> None:
+        """End that: the coroutine is over."""
+        if self._extra is None and self._state != OPEN:
+            live.pop(self._handle, None)  # a fork has emptied it
+            _ck_release(self._handle)
+        else:
+            self._exchange().leave(self._task)
+
+    def core_aborted(self, reason: int) -> None:
+        """Take note that the connection is gone."""
+        self._exchange().core_aborted(reason)
+
+    def core_body_event(self, event: int) -> None:
+        """Take note that a body is there or never will be: nobody asked."""
+        self._exchange().core_body_event(event)
+
+    def core_data(self, chunk: bytes, last: bool) -> None:
+        """Take part of a body that nobody asked for."""
+        self._exchange().core_data(chunk, last)
+
+    def core_writable(self) -> None:
+        """Take note that all that was written has gone."""
+        self._exchange().core_writable()
 
 
 def as_coroutine(value: Awaitable[Any]) -> Coroutine[Any, Any, Any]:

@@ -6,7 +6,7 @@ steps it by hand:
 
 * The first segment runs inside the core's callback, which corks. If the
   coroutine ends in it, nothing more is needed: no keep, no registry.
-* At the first wait the exchange is kept, and `_segments` takes over: it passes
+* At the first wait the C object is kept, and `_segments` takes over: it passes
   on what the coroutine waits for, and at each resumption corks, steps, uncorks.
 
 Failures are answered before the uncork, while the response can still be dropped
@@ -99,15 +99,14 @@ def _hint(value: object) -> str:
 
 @types.coroutine
 def _segments(response: HttpResponse, work: Work, waited: Any, started: bool) -> Generator[Any, Any, None]:
-    exchange = response._extra or response._exchange()
     handle = response._handle
     task = response._route.runtime.running_task()
     value: Any = None
     thrown: BaseException | None = None
-    exchange.join(task)
+    alone = response._wait(task)
+    if not alone:
+        _join(response, task)
     try:
-        if not exchange.kept:
-            exchange.try_keep()
         while True:
             suspended = _suspend_blocks(handle) if open_blocks else 0
             if started:
@@ -126,7 +125,7 @@ def _segments(response: HttpResponse, work: Work, waited: Any, started: bool) ->
                 waited = work.send(value) if thrown is None else work.throw(thrown)
             except StopIteration as end:
                 if end.value is not None and end.value is not response:
-                    exchange.returned = _hint(end.value)
+                    response._exchange().returned = _hint(end.value)
                 return
             except BaseException as error:
                 step = _recover(response, error)
@@ -139,7 +138,18 @@ def _segments(response: HttpResponse, work: Work, waited: Any, started: bool) ->
                 thrown = None
                 _ck_uncork(handle)
     finally:
-        exchange.leave(task)
+        if alone:
+            response._waited()
+        else:
+            response._exchange().leave(task)
+
+
+def _join(response: HttpResponse, task: Any) -> None:
+    """Run beside what the exchange has already, or although the client has gone."""
+    exchange = response._exchange()
+    exchange.join(task)
+    if not exchange.kept:
+        exchange.try_keep()
 
 
 def _recover(response: HttpResponse, error: BaseException) -> tuple[Work, Any] | None:

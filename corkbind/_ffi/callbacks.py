@@ -36,16 +36,16 @@ from corkbind._ffi.loader import lib
 class Follower(Protocol):
     """Follow a kept exchange."""
 
-    def aborted(self, reason: int) -> None:
+    def core_aborted(self, reason: int) -> None:
         """Take note that the connection is gone."""
 
-    def body_event(self, event: int) -> None:
+    def core_body_event(self, event: int) -> None:
         """Take note that a collected body is there or never will be."""
 
-    def data(self, chunk: bytes, last: bool) -> None:
+    def core_data(self, chunk: bytes, last: bool) -> None:
         """Take the next part of a streamed body."""
 
-    def writable(self) -> None:
+    def core_writable(self) -> None:
         """Take note that all that was written has gone."""
 
 
@@ -92,7 +92,7 @@ def _aborted(handle: int, reason: int) -> None:
     try:
         follower = live.get(handle)
         if follower is not None:
-            follower.aborted(reason)
+            follower.core_aborted(reason)
     except BaseException as error:
         keep(error)
 
@@ -101,7 +101,7 @@ def _body(handle: int, event: int) -> None:
     try:
         follower = live.get(handle)
         if follower is not None:
-            follower.body_event(event)
+            follower.core_body_event(event)
     except BaseException as error:
         keep(error)
 
@@ -110,7 +110,7 @@ def _data(handle: int, chunk: bytes, last: int) -> None:
     try:
         follower = live.get(handle)
         if follower is not None:
-            follower.data(chunk, last != 0)
+            follower.core_data(chunk, last != 0)
     except BaseException as error:
         keep(error)
 
@@ -119,7 +119,7 @@ def _writable(handle: int) -> None:
     try:
         follower = live.get(handle)
         if follower is not None:
-            follower.writable()
+            follower.core_writable()
     except BaseException as error:
         keep(error)
 

@@ -158,6 +158,7 @@ class ck_python(Structure):
         ("error_normalize", c_void_p),
         ("integer_value", c_void_p),
         ("bytes_view", c_void_p),
+        ("text_view", c_void_p),
         ("error_occurred", c_void_p),
         ("function_new", c_void_p),
         ("bytes_length", c_ssize_t),

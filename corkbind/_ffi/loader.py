@@ -87,6 +87,7 @@ def bind_python(library: Any) -> None:
         error_normalize=address("PyErr_NormalizeException"),
         integer_value=address("PyLong_AsLong"),
         bytes_view=address("PyBytes_AsStringAndSize"),
+        text_view=address("PyUnicode_AsUTF8AndSize"),
         error_occurred=address("PyErr_Occurred"),
         function_new=address("PyCFunction_NewEx"),
         # ob_size follows the header that all objects have; the data stands at the end, before its NUL

@@ -61,6 +61,7 @@ static const ck_abi_entry table[] = {
     OFFSET(ck_python, none), OFFSET(ck_python, value_error), OFFSET(ck_python, integer),
     OFFSET(ck_python, call), OFFSET(ck_python, list_item), OFFSET(ck_python, error_fetch),
     OFFSET(ck_python, error_normalize), OFFSET(ck_python, integer_value), OFFSET(ck_python, bytes_view),
+    OFFSET(ck_python, text_view),
     OFFSET(ck_python, error_occurred), OFFSET(ck_python, function_new), OFFSET(ck_python, bytes_length),
     {NULL, 0},
 };

@@ -26,6 +26,8 @@ typedef struct method_definition {
     const char *doc;
 } method_definition;
 
+#define TOO_LONG "a message has 2**31 - 1 bytes at most"
+
 /* ---- Arguments ---- */
 
 static void *wrong(const char *what)
@@ -170,6 +172,39 @@ OF_SEVERAL(ck_header_bytes, 3, char *name; char *value; ptrdiff_t size,
            take_bytes(a[1], &name, &size) && take_bytes(a[2], &value, &size),
            number(ck_header_bytes(handle, name, value)))
 
+/* ---- Messages, of the objects that the application gives ---- */
+
+/* Of bytes. */
+static void *call_ck_ws_send_bytes(void *self, void *const *a, ptrdiff_t given)
+{
+    uint32_t handle;
+    char *data;
+    ptrdiff_t size;
+    int first;
+    (void) self;
+    if (!counted(given, 3) || !take_handle(a[0], &handle) || !take_bytes(a[1], &data, &size) || !take_int(a[2], &first)) {
+        return NULL;
+    }
+    return size <= INT_MAX ? number(ck_ws_send(handle, data, (int) size, first)) : wrong(TOO_LONG);
+}
+
+/* Of a str, whose UTF-8 the interpreter keeps with it: for ASCII nothing is copied. */
+static void *call_ck_ws_send_text(void *self, void *const *a, ptrdiff_t given)
+{
+    uint32_t handle;
+    ptrdiff_t size;
+    int first;
+    (void) self;
+    if (!counted(given, 3) || !take_handle(a[0], &handle) || !take_int(a[2], &first)) {
+        return NULL;
+    }
+    const char *data = ck_python_bound()->text_view(a[1], &size);
+    if (!data) {
+        return NULL;
+    }
+    return size <= INT_MAX ? number(ck_ws_send(handle, data, (int) size, first)) : wrong(TOO_LONG);
+}
+
 OF_SEVERAL(ck_ws_close, 4, int code; char *reason; int length,
            take_int(a[1], &code) && take_text(a + 2, &reason, &length),
            number(ck_ws_close(handle, code, reason, length)))
@@ -192,8 +227,8 @@ static method_definition definitions[] = {
     ONE(ck_py_method), ONE(ck_py_target), ONE(ck_py_path), ONE(ck_py_query), ONE(ck_py_host), ONE(ck_py_headers),
     ONE(ck_py_body_take),
     SOME(ck_status), SOME(ck_body_ask), SOME(ck_ws_pause), SOME(ck_py_parameter), SOME(ck_status_line), SOME(ck_write),
-    SOME(ck_py_header), SOME(ck_end), SOME(ck_ws_send), SOME(ck_end_bytes), SOME(ck_header_bytes), SOME(ck_ws_close),
-    SOME(ck_send),
+    SOME(ck_py_header), SOME(ck_end), SOME(ck_ws_send), SOME(ck_ws_send_bytes), SOME(ck_ws_send_text),
+    SOME(ck_end_bytes), SOME(ck_header_bytes), SOME(ck_ws_close), SOME(ck_send),
 };
 
 int ck_python_functions(void *list)

@@ -241,6 +241,7 @@ typedef struct ck_python {
     void (*error_normalize)(void **type, void **value, void **traceback);            /* PyErr_NormalizeException */
     long (*integer_value)(void *object);                                             /* PyLong_AsLong */
     int (*bytes_view)(void *object, char **data, ptrdiff_t *length);                 /* PyBytes_AsStringAndSize */
+    const char *(*text_view)(void *object, ptrdiff_t *length);                       /* PyUnicode_AsUTF8AndSize */
     void *(*error_occurred)(void);                                                   /* PyErr_Occurred, which lends */
     void *(*function_new)(void *definition, void *self, void *module);               /* PyCFunction_NewEx */
     ptrdiff_t bytes_length;                                                          /* from the data of a bytes object to its ob_size */
@@ -266,7 +267,9 @@ CK_EXPORT void ck_python_bind(const ck_python *python);
  * called with an exception that one of these let out. Borrowed for ever. */
 CK_EXPORT void ck_python_entries(void *entries, void *websocket, void *failed);
 /* Appends to a list, for the hottest entries, functions that check their arguments and
- * cost a third of a call through ctypes; each has the entry's name. Returns 0, or -1 with an exception. */
+ * cost a third of a call through ctypes. Each has the entry's name, and is called as the
+ * entry; ck_ws_send_bytes and ck_ws_send_text are ck_ws_send of a bytes object and of a
+ * str: (websocket, object, first). Returns 0, or -1 with an exception. */
 CK_EXPORT int ck_python_functions(void *list);
 
 /* ---- The loop of the calling thread ---- */
