@@ -204,10 +204,7 @@ void ck_websocket_drained(ck_connection *connection)
         websocket->pong_due = false;
         (void) ck_ws_write(&connection->stream, CK_WS_FIN | CK_WS_PONG, websocket->pong, websocket->pong_length);
     }
-    if (websocket->drain_due) {
-        websocket->drain_due = false;
-        (void) tell(websocket, CK_WS_EVENT_DRAIN, "", 0, 0);
-    }
+    (void) tell(websocket, CK_WS_EVENT_DRAIN, "", 0, 0);
 }
 
 /* ---- Timers ---- */
@@ -272,6 +269,28 @@ void ck_websocket_going_away(ck_connection *connection)
     (void) begin_close(connection->websocket, CK_WS_GOING_AWAY, "", 0);
 }
 
+/* ---- Age ---- */
+
+/* Minutes end for all sockets at once. The one that runs now is not counted, so that
+ * nobody is closed before its time; at most a minute after it. */
+void ck_websocket_born(ck_connection *connection)
+{
+    if (connection->websocket->limits.lifetime_minutes) {
+        us_socket_long_timeout(0, connection->stream.socket, 1);
+    }
+}
+
+void ck_websocket_aged(ck_connection *connection)
+{
+    ck_websocket *websocket = connection->websocket;
+    unsigned minutes = websocket->limits.lifetime_minutes;
+    if (websocket->aging) {
+        minutes = begin_close(websocket, CK_WS_GOING_AWAY, "", 0) == CK_NOMEM; /* then once more */
+    }
+    websocket->aging = true;
+    us_socket_long_timeout(0, connection->stream.socket, minutes);
+}
+
 int ck_ws_close(uint32_t handle, int code, const char *reason, int length)
 {
     int error;
@@ -334,8 +353,6 @@ int ck_ws_send(uint32_t handle, const char *data, int length, int first)
         if (websocket->limits.close_on_backlog) {
             connection->stream.broken = true; /* nothing that is packed would be read either */
             ck_connection_close(connection, CK_ABORT_TIMEOUT);
-        } else {
-            websocket->drain_due = true;
         }
         return CK_WS_DROPPED;
     }
@@ -349,9 +366,7 @@ int ck_ws_send(uint32_t handle, const char *data, int length, int first)
     if (websocket->limits.idle_on_send) {
         ck_connection_timer_for_phase(connection);
     }
-    bool waits = ck_stream_waits(&connection->stream);
-    websocket->drain_due = websocket->drain_due || waits;
-    return waits ? CK_WS_WAITS : CK_WS_SENT;
+    return ck_stream_waits(&connection->stream) ? CK_WS_WAITS : CK_WS_SENT;
 }
 
 int ck_ws_pause(uint32_t handle, int paused)
