@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
+
+from corkbind.ws_origins import origin_set
 
 _IDLE_LEAST, _IDLE_MOST = 8, 960
 _LIFETIME_MOST = 240  # what the sockets' clock of minutes can count
@@ -35,6 +37,10 @@ class WebSocketBehavior:
         close_timeout: seconds in which the client must answer our close frame.
         max_lifetime: minutes, 1 to 240, after which it is closed with 1001, or less than a
             minute later; 0 = no limit.
+        concurrent: begin each `message` coroutine at once, beside those that run, 16 at
+            most; else they run one after the other.
+        origins: from which pages browsers may open it, as ["https://example.com"], with
+            None among them for clients that do not say; others get 403. None = from any.
     """
 
     upgrade: Callable[..., Any] | None = None
@@ -53,6 +59,8 @@ class WebSocketBehavior:
     send_pings_automatically: bool = True
     close_timeout: int = 10
     max_lifetime: int = 0
+    concurrent: bool = False
+    origins: Collection[str | None] | None = None
 
     def __post_init__(self) -> None:
         for name in _HANDLERS:
@@ -74,6 +82,8 @@ class WebSocketBehavior:
             raise ValueError(f"close_timeout must be 1 to {_IDLE_MOST} seconds, not {self.close_timeout}")
         if self.max_lifetime > _LIFETIME_MOST:
             raise ValueError(f"max_lifetime must be 0 to {_LIFETIME_MOST} minutes, not {self.max_lifetime}")
+        if self.origins is not None:
+            object.__setattr__(self, "origins", origin_set(self.origins))  # the class is frozen
 
     @classmethod
     def of(cls, behavior: object, options: Mapping[str, Any]) -> WebSocketBehavior:
@@ -113,5 +123,5 @@ class WebSocketBehavior:
 
 _NAMES = tuple(field.name for field in fields(WebSocketBehavior))
 _HANDLERS = _NAMES[: _NAMES.index("max_payload_length")]
-_FLAGS = ("close_on_backpressure_limit", "reset_idle_timeout_on_send", "send_pings_automatically")
+_FLAGS = ("close_on_backpressure_limit", "reset_idle_timeout_on_send", "send_pings_automatically", "concurrent")
 _NUMBERS = ("max_payload_length", "max_backpressure", "idle_timeout", "close_timeout", "max_lifetime")

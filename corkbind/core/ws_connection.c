@@ -230,6 +230,10 @@ unsigned ck_websocket_seconds(const ck_websocket *websocket, enum ck_timer timer
 void ck_websocket_timed_out(ck_connection *connection, enum ck_timer timer)
 {
     const ck_websocket *websocket = connection->websocket;
+    if (timer != CK_TIMER_WS_CLOSE && connection->user_paused) {
+        ck_connection_timer(connection, CK_TIMER_WS_IDLE); /* it is we who do not listen */
+        return;
+    }
     if (timer == CK_TIMER_WS_IDLE && ping_margin(&websocket->limits)) {
         if (ck_ws_write(&connection->stream, CK_WS_FIN | CK_WS_PING, "", 0) == CK_OK) {
             ck_connection_timer(connection, CK_TIMER_WS_PONG);
@@ -377,6 +381,9 @@ int ck_ws_pause(uint32_t handle, int paused)
         return error;
     }
     ck_connection *connection = websocket->connection;
+    if (connection->user_paused && !paused) {
+        ck_connection_timer_for_phase(connection);
+    }
     connection->user_paused = paused != 0;
     if (!paused && !connection->cursor) {
         ck_loop_resume_later(connection->stream.loop, connection);

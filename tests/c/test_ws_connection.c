@@ -474,6 +474,31 @@ static void test_pause(void) /* WB-05 */
     close_server();
 }
 
+/* A client that is not read is not silent; it has its whole time again afterwards. */
+static void test_a_pause_is_not_idleness(void)
+{
+    peer *client = upgraded(NULL);
+    CHECK(ck_ws_pause(websocket, 1) == CK_OK);
+    pass_seconds(200);
+    CHECK(client->out_length == 0 && !client->closed);
+    CHECK(ck_ws_pause(websocket, 0) == CK_OK);
+    pass_seconds(12);
+    CHECK(client->out_length == 0);
+    pass_seconds(4);
+    CHECK_BYTES(client, "\x89\x00");
+    CHECK(ck_ws_pause(websocket, 1) == CK_OK); /* now its pong is not read */
+    LITERAL(client, "\x8A\x80" MASK);
+    pass_seconds(200);
+    CHECK(!client->closed);
+    CHECK(ck_ws_pause(websocket, 0) == CK_OK);
+    settle();
+    CHECK_LOG("websocket 10 0 |");
+    CHECK(ck_ws_close(websocket, 1000, "", 0) == CK_OK && ck_ws_pause(websocket, 1) == CK_OK);
+    pass_seconds(8);
+    CHECK_LOG("websocket 10 0 |websocket 8 1006 |"); /* the time for a close frame runs all the same */
+    close_server();
+}
+
 /* ---- Frames that may not be sent ---- */
 
 static void test_order_of_what_is_sent(void)
@@ -561,6 +586,7 @@ int main(void)
     test_what_waits_after_the_cork();
     test_backpressure_that_closes();
     test_pause();
+    test_a_pause_is_not_idleness();
     test_order_of_what_is_sent();
     test_corks_and_handles();
     test_memory_that_fails();
