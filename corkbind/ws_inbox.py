@@ -82,17 +82,18 @@ class WebSocketInbox(WebSocketCore):
             WrongThread: await it in the app's loop.
         """
         inbox = self._asked()
-        if inbox.waiter is not None:
+        if inbox.waiter is not None and not inbox.waiter.cancelled():
             raise CorkbindError(_TWO_TASKS)
         inbox.consumer = running_task()
         while not inbox.messages:
             if self._closed:
                 raise self._gone()
-            inbox.waiter = self._route.runtime.create_future()
+            inbox.waiter = waiter = self._route.runtime.create_future()
             try:
-                await inbox.waiter
+                await waiter
             finally:
-                inbox.waiter = None
+                if inbox.waiter is waiter:  # else it was cancelled, and another task has come since
+                    inbox.waiter = None
         message = inbox.messages.popleft()
         self._load().take(message)
         return message
