@@ -92,6 +92,7 @@ class LiveWebSocket(WebSocket):
         super().__init__(handle, behavior, user_data)
         self._route = route
         self._queue: deque[tuple[Callable[..., Any], tuple[Any, ...]]] | None = None  # while a coroutine runs
+        self._tasks: tuple[Any, ...] = ()
         self._running = 0  # coroutines side by side
 
     # -- Events --
@@ -123,6 +124,11 @@ class LiveWebSocket(WebSocket):
             self._inbox.wake()
         if not self._running:
             self._last()
+        if self._route.cancel_on_abort and self._tasks:
+            here = self._route.runtime.running_task()  # who has closed it itself goes on
+            for task in self._tasks:
+                if task is not here:
+                    task.cancel()
 
     def _last(self) -> None:
         if self._behavior.close is not None:
@@ -262,12 +268,14 @@ def _segments(websocket: LiveWebSocket, work: Coroutine[Any, Any, Any]) -> Gener
 
 async def _corked(websocket: LiveWebSocket, work: Coroutine[Any, Any, Any]) -> None:
     task = websocket._route.runtime.running_task()
-    background = websocket._route.app._background
-    background.add(task)
+    running = websocket._route.app._websocket_tasks
+    running.add(task)
+    websocket._tasks += (task,)
     try:
         await _segments(websocket, work)
     finally:
-        background.discard(task)
+        running.discard(task)
+        websocket._tasks = tuple(other for other in websocket._tasks if other is not task)
 
 
 def make_websocket_entry(

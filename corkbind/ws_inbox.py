@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from corkbind._ffi.constants import CK_THREAD
 from corkbind._ffi.loader import lib
 from corkbind.errors import ConnectionClosed, CorkbindError, refusal
-from corkbind.tasks import running_task
 from corkbind.ws_core import WebSocketCore
 from corkbind.ws_pressure import LARGE, LONG, Pressure
 
@@ -84,7 +83,7 @@ class WebSocketInbox(WebSocketCore):
         inbox = self._asked()
         if inbox.waiter is not None and not inbox.waiter.cancelled():
             raise CorkbindError(_TWO_TASKS)
-        inbox.consumer = running_task()
+        inbox.consumer = self._route.runtime.running_task()
         while not inbox.messages:
             if self._closed:
                 raise self._gone()
@@ -140,7 +139,7 @@ class WebSocketInbox(WebSocketCore):
     def _left(self) -> None:
         """A coroutine handler has ended: what was kept for it is dropped."""
         inbox = self._inbox
-        if inbox is not None and not self._closed and (not inbox.asked or inbox.consumer is running_task()):
+        if inbox is not None and not self._closed and (not inbox.asked or inbox.consumer is self._route.runtime.running_task()):
             self._forget()
 
     def _forget(self) -> None:
