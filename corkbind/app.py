@@ -113,7 +113,6 @@ class App(AppStats):
         self._on_shutdown: list[Callable[[], Any]] = []
         self._before_start: list[Callable[[], object]] = []
         self._background: set[Task[Any]] = set()
-        self._websocket_tasks: set[Task[Any]] = set()
         self._loop: AbstractEventLoop | None = None
         self._stop_asked: Event | None = None
         self._stopping: serving.Stop | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from asyncio import Task
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ class AppRoutes(RouteMethods):
         self._routes = Routes()
         self._native = 0
         self._websocket_face: type[LiveWebSocket] = LiveWebSocket
+        self._websocket_tasks: set[Task[Any]] = set()
 
     def add_route(self, method: str, path: str, handler: Handler | Fixed, max_body: int | None = None) -> Self:
         """Add a route for a method by its name, "*" for any.
