@@ -225,17 +225,17 @@ class LiveWebSocket(WebSocket):
         return None
 
     def _failed(self, error: BaseException) -> None:
-        """Log what a handler let out and close; that the client has gone is no failure."""
+        """Close, and log what a handler let out; that it is closed, or closing, is no failure."""
         runtime: Any = self._route.runtime
+        was_open = _ck_ws_close(self._handle, _FAILED, b"", 0) == ck.CK_OK
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             runtime._bridge().interrupt(error)
-        elif isinstance(error, ConnectionClosed) and self._closed:
+        elif isinstance(error, ConnectionClosed) and not was_open:
             return
         else:
             log.error("a handler of the %s failed", self._route.name, exc_info=error)
         if runtime.bridge is not None:
             runtime.bridge.note(error)
-        _ck_ws_close(self._handle, _FAILED, b"", 0)
 
 
 @types.coroutine
