@@ -88,12 +88,13 @@ class UpgradeContext:
 class LiveWebSocket(WebSocket):
     """Be a WebSocket whose handlers run."""
 
+    _tasks: tuple[Any, ...] = ()
+    _running = 0  # coroutines side by side
+
     def __init__(self, handle: int, behavior: WebSocketBehavior, user_data: Any, route: Route) -> None:
         super().__init__(handle, behavior, user_data)
         self._route = route
         self._queue: deque[tuple[Callable[..., Any], tuple[Any, ...]]] | None = None  # while a coroutine runs
-        self._tasks: tuple[Any, ...] = ()
-        self._running = 0  # coroutines side by side
 
     # -- Events --
 
@@ -151,7 +152,7 @@ class LiveWebSocket(WebSocket):
             self._begin(handler, as_coroutine(value))
 
     def _begin(self, handler: Callable[..., Any], first: Coroutine[Any, Any, Any]) -> None:
-        if self._aside(handler, first):
+        if self._behavior.concurrent and self._aside(handler, first):
             return
         self._queue = deque()
         self._start(self._in_turn(first))
@@ -163,9 +164,8 @@ class LiveWebSocket(WebSocket):
             bridge.start_later(corked, self._route.name)
 
     def _aside(self, handler: Callable[..., Any], work: Coroutine[Any, Any, Any]) -> bool:
-        """Begin a `message` coroutine beside the others, if the route wants that."""
-        behavior = self._behavior
-        if not behavior.concurrent or handler is not behavior.message:
+        """Begin a coroutine beside the others, if it is of the `message` handler."""
+        if handler is not self._behavior.message:
             return False
         self._running += 1
         self._load().add(None)
@@ -192,7 +192,8 @@ class LiveWebSocket(WebSocket):
                 except Exception as error:
                     self._failed(error)
                 finally:
-                    self._left()
+                    if self._inbox is not None:
+                        self._left()
                 work = self._next()
         finally:
             queue, self._queue = self._queue, None
@@ -220,7 +221,7 @@ class LiveWebSocket(WebSocket):
                 continue
             if isinstance(value, Awaitable):
                 work = as_coroutine(value)
-                if not self._aside(handler, work):
+                if not (self._behavior.concurrent and self._aside(handler, work)):
                     return work
         return None
 

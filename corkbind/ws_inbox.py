@@ -5,13 +5,14 @@ and the connection is not read while many do. Before anybody has asked, nobody
 knows whether anybody will: as long as a coroutine handler runs that might, some
 messages are kept for it. When more come than that, they are dropped, all of
 them, and who asks then is told so: a server that only sends must not stop
-reading its clients, and who reads must not miss a message without knowing.
+reading its clients, and who reads must not miss a message without knowing. The
+same holds when the task that asked has ended.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from corkbind._ffi.constants import CK_THREAD
@@ -63,7 +64,7 @@ class WebSocketInbox(WebSocketCore):
             CorkbindError: the route has a `message` handler, or messages came before and were dropped.
             WrongThread: iterate in the app's loop.
         """
-        self._asked()
+        self._asked().consumer = None  # whoever goes on with what is returned
         return self
 
     async def __anext__(self) -> str | bytes:
@@ -72,8 +73,8 @@ class WebSocketInbox(WebSocketCore):
         except ConnectionClosed:
             raise StopAsyncIteration from None
 
-    async def receive(self) -> str | bytes:
-        """Return the next message: text as str, binary as bytes.
+    def receive(self) -> Coroutine[Any, Any, str | bytes]:
+        """Return the next message when awaited: text as str, binary as bytes.
 
         Raises:
             ConnectionClosed: it is over, and all messages have been returned.
@@ -81,9 +82,17 @@ class WebSocketInbox(WebSocketCore):
             WrongThread: await it in the app's loop.
         """
         inbox = self._asked()
+        task = self._route.runtime.running_task()  # and not one that `wait_for` makes
+        if inbox.consumer is not task:
+            inbox.consumer = task
+            if task is not None:
+                task.remove_done_callback(self._consumer_ended)
+                task.add_done_callback(self._consumer_ended)
+        return self._next_message(inbox)
+
+    async def _next_message(self, inbox: Inbox) -> str | bytes:
         if inbox.waiter is not None and not inbox.waiter.cancelled():
             raise CorkbindError(_TWO_TASKS)
-        inbox.consumer = self._route.runtime.running_task()
         while not inbox.messages:
             if self._closed:
                 raise self._gone()
@@ -129,8 +138,10 @@ class WebSocketInbox(WebSocketCore):
                 return
             inbox = self._inbox = Inbox()
         load = self._load()
-        if not inbox.asked and (load.count >= LONG - 1 or load.size + len(message) >= LARGE):
+        nobody = not inbox.asked or (inbox.consumer is not None and inbox.consumer.done())
+        if nobody and (load.count >= LONG - 1 or load.size + len(message) >= LARGE):
             self._forget()
+            self._missed = True
             return
         inbox.messages.append(message)
         load.add(message)
@@ -139,12 +150,19 @@ class WebSocketInbox(WebSocketCore):
     def _left(self) -> None:
         """A coroutine handler has ended: what was kept for it is dropped."""
         inbox = self._inbox
-        if inbox is not None and not self._closed and (not inbox.asked or inbox.consumer is self._route.runtime.running_task()):
+        if inbox is not None and (not inbox.asked or inbox.consumer is self._route.runtime.running_task()):
+            self._forget()
+
+    def _consumer_ended(self, task: Any) -> None:
+        """The task that asked has ended: the connection must not wait for it."""
+        inbox = self._inbox
+        if inbox is not None and inbox.consumer is task and self._load().paused:
             self._forget()
 
     def _forget(self) -> None:
-        inbox, self._inbox = self._inbox, None
-        self._missed = True
-        if inbox is not None:
+        inbox = self._inbox
+        if inbox is not None and not self._closed:
+            self._inbox = None
+            self._missed = bool(inbox.messages)
             for message in inbox.messages:
                 self._load().take(message)

@@ -16,11 +16,11 @@ LARGE: Final = 1024 * 1024
 class Pressure:
     """Count what waits for the application; pause the connection when it is much, until half of that is left."""
 
-    __slots__ = ("_handle", "_paused", "count", "size")
+    __slots__ = ("_handle", "count", "paused", "size")
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
-        self._paused = False
+        self.paused = False
         self.count = 0
         self.size = 0
 
@@ -28,16 +28,16 @@ class Pressure:
         """Take note that something waits: a message, or an event without one."""
         self.count += 1
         self.size += _weight(payload)
-        if not self._paused and (self.count >= LONG or self.size >= LARGE):
-            self._paused = True
+        if not self.paused and (self.count >= LONG or self.size >= LARGE):
+            self.paused = True
             _ck_ws_pause(self._handle, 1)
 
     def take(self, payload: Any) -> None:
         """Take note that it waits no more."""
         self.count -= 1
         self.size -= _weight(payload)
-        if self._paused and self.count <= LONG // 2 and self.size <= LARGE // 2:
-            self._paused = False
+        if self.paused and self.count <= LONG // 2 and self.size <= LARGE // 2:
+            self.paused = False
             _ck_ws_pause(self._handle, 0)
 
 

@@ -278,6 +278,86 @@ def test_a_consumer_that_stops_asking() -> None:
     assert seen == ["0", "1000"]
 
 
+def test_a_task_that_asked_and_has_ended() -> None:
+    app = App()
+
+    async def first_only(ws: Any) -> None:
+        ws.send(await asyncio.wait_for(ws.receive(), 5))
+
+    app.ws("/", open=lambda ws: app.loop.create_task(first_only(ws)) and None)
+    with played(app) as lo:
+        client = Peer(lo).send(*map(str, range(100)))
+        assert client.texts() == ["0"]
+        assert client.connection.unread == 0
+        client.close(1000)
+        assert client.heard() == [(0x88, struct.pack(">H", 1000))]
+
+
+def test_from_open_to_a_task() -> None:
+    app = App()
+
+    async def chat(messages: Any) -> None:
+        await asyncio.sleep(1)
+        async for message in messages:
+            messages.send(message.upper())
+
+    async def opened(ws: Any) -> None:
+        assert await ws.receive() == "password"
+        app.loop.create_task(chat(aiter(ws)))
+
+    app.ws("/", open=opened)
+    with played(app) as lo:
+        client = Peer(lo).send("password")
+        for _ in range(20):
+            client.send("a")
+        assert client.connection.unread > 0
+        lo.advance(1)
+        assert client.texts() == ["A"] * 20
+        client.close()
+        lo.run()
+
+
+def test_many_waits_for_one_message() -> None:
+    app = App()
+
+    async def chat(ws: Any) -> None:
+        while not ws.closed:
+            waiting = asyncio.ensure_future(ws.receive())
+            done, _ = await asyncio.wait({waiting}, timeout=1)
+            if not done:
+                ws.send("nothing yet")
+                waiting.cancel()
+            elif not waiting.exception():
+                ws.send(waiting.result())
+                await asyncio.sleep(1)
+
+    app.ws("/", open=chat)
+    with played(app) as lo:
+        client = Peer(lo)
+        lo.advance(2)
+        client.send(*map(str, range(30)))
+        lo.advance(40)
+        texts = client.texts()
+        assert [text for text in texts if text != "nothing yet"] == list(map(str, range(30)))
+        client.close()
+        lo.advance(2)
+
+
+def test_sending_to_what_closes_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    app = App()
+
+    async def message(ws: Any, text: str, opcode: OpCode) -> None:
+        await asyncio.sleep(1)
+        ws.send(text)
+
+    app.ws("/", message=message, open=lambda ws: app.loop.set_timeout(500, lambda _: ws.end(4000)) and None)
+    with played(app) as lo, caplog.at_level(logging.ERROR, "corkbind"):
+        client = Peer(lo).send("a", "b")
+        lo.advance(5)
+        assert client.heard() == [(0x88, struct.pack(">H", 4000))]
+    assert not caplog.records
+
+
 def test_one_way_and_one_consumer() -> None:
     app = App()
     errors: list[str] = []
