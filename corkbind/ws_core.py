@@ -20,7 +20,7 @@ class WebSocketCore:
     _closed: bool
     _code: int
     _reason: str
-    #: What `end` has closed with.
+    #: What it has been closed with here, before the client has answered.
     _ours: tuple[int, str] = (1006, "")
 
     def _gone(self) -> ConnectionClosed:

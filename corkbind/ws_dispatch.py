@@ -88,7 +88,7 @@ class UpgradeContext:
 class LiveWebSocket(WebSocket):
     """Be a WebSocket whose handlers run."""
 
-    _tasks: tuple[Any, ...] = ()
+    _tasks: tuple[Any, ...] = ()  # to be cancelled when the client goes
     _running = 0  # coroutines side by side
 
     def __init__(self, handle: int, behavior: WebSocketBehavior, user_data: Any, route: Route) -> None:
@@ -125,7 +125,7 @@ class LiveWebSocket(WebSocket):
             self._inbox.wake()
         if not self._running:
             self._last()
-        if self._route.cancel_on_abort and self._tasks:
+        if self._tasks:
             here = self._route.runtime.running_task()  # who has closed it itself goes on
             for task in self._tasks:
                 if task is not here:
@@ -229,6 +229,8 @@ class LiveWebSocket(WebSocket):
         """Close, and log what a handler let out; that it is closed, or closing, is no failure."""
         runtime: Any = self._route.runtime
         was_open = _ck_ws_close(self._handle, _FAILED, b"", 0) == ck.CK_OK
+        if was_open:
+            self._ours = _FAILED, "a handler has failed"
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             runtime._bridge().interrupt(error)
         elif isinstance(error, ConnectionClosed) and not was_open:
@@ -268,15 +270,18 @@ def _segments(websocket: LiveWebSocket, work: Coroutine[Any, Any, Any]) -> Gener
 
 
 async def _corked(websocket: LiveWebSocket, work: Coroutine[Any, Any, Any]) -> None:
-    task = websocket._route.runtime.running_task()
-    running = websocket._route.app._websocket_tasks
+    route = websocket._route
+    task = route.runtime.running_task()
+    running = route.app._websocket_tasks
     running.add(task)
-    websocket._tasks += (task,)
+    if route.cancel_on_abort:
+        websocket._tasks += (task,)
     try:
         await _segments(websocket, work)
     finally:
         running.discard(task)
-        websocket._tasks = tuple(other for other in websocket._tasks if other is not task)
+        if route.cancel_on_abort:
+            websocket._tasks = tuple(other for other in websocket._tasks if other is not task)
 
 
 def make_websocket_entry(

@@ -806,12 +806,19 @@ def test_concurrent_failures_and_cancellation(caplog: pytest.LogCaptureFixture) 
             raise RuntimeError("planned")
         await asyncio.Event().wait()
 
-    app.ws("/", message=message, concurrent=True, close=lambda ws, code, reason: closed.append(code))
+    def again(ws: Any, data: bytes) -> None:
+        raise AssertionError("what closes hears nothing more")
+
+    app.ws("/", message=message, ping=again, concurrent=True, close=lambda ws, code, reason: closed.append(code))
     with Loopback(app) as lo, caplog.at_level(logging.ERROR, "corkbind"):
         client = Peer(lo).send("stay", "fail")
         lo.advance(2)
         assert client.heard() == [(0x88, struct.pack(">H", 1011))]
-        client.close(1011)
+        (ws,) = websockets.values()
+        with pytest.raises(ConnectionClosed, match="a handler has failed") as error:
+            ws.send("x")  # type: ignore[attr-defined]
+        assert error.value.code == 1011
+        client.control(9).close(1011)
         assert closed == []
         tasks[0].cancel()
         lo.run()
