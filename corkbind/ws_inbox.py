@@ -44,6 +44,15 @@ class Inbox:
         self.consumer: Any = None  # the task that asked last
         self.waiter: Future[None] | None = None
 
+    def left_by(self, task: Any) -> bool:
+        """Tell whether nobody asks any more when this task has ended."""
+        return not self.asked or (self.consumer is task and self.waiter is None)
+
+    @property
+    def abandoned(self) -> bool:
+        """Tell whether nobody has asked, or who has has ended."""
+        return not self.asked or (self.consumer is not None and self.consumer.done() and self.waiter is None)
+
     def wake(self) -> None:
         """Let who waits look again."""
         if self.waiter is not None and not self.waiter.done():
@@ -103,7 +112,10 @@ class WebSocketInbox(WebSocketCore):
                 if inbox.waiter is waiter:  # else it was cancelled, and another task has come since
                     inbox.waiter = None
         message = inbox.messages.popleft()
-        self._load().take(message)
+        load = self._load()
+        load.take(message)
+        if load.paused and inbox.abandoned:  # a task that outlives who had made it ask
+            self._forget()
         return message
 
     def _asked(self) -> Inbox:
@@ -138,8 +150,7 @@ class WebSocketInbox(WebSocketCore):
                 return
             inbox = self._inbox = Inbox()
         load = self._load()
-        nobody = not inbox.asked or (inbox.consumer is not None and inbox.consumer.done())
-        if nobody and (load.count >= LONG - 1 or load.size + len(message) >= LARGE):
+        if inbox.abandoned and (load.count >= LONG - 1 or load.size + len(message) >= LARGE):
             self._forget()
             self._missed = True
             return
@@ -150,13 +161,13 @@ class WebSocketInbox(WebSocketCore):
     def _left(self) -> None:
         """A coroutine handler has ended: what was kept for it is dropped."""
         inbox = self._inbox
-        if inbox is not None and (not inbox.asked or inbox.consumer is self._route.runtime.running_task()):
+        if inbox is not None and inbox.left_by(self._route.runtime.running_task()):
             self._forget()
 
     def _consumer_ended(self, task: Any) -> None:
         """The task that asked has ended: the connection must not wait for it."""
         inbox = self._inbox
-        if inbox is not None and inbox.consumer is task and self._load().paused:
+        if inbox is not None and inbox.left_by(task) and self._load().paused:
             self._forget()
 
     def _forget(self) -> None:

@@ -317,6 +317,29 @@ def test_from_open_to_a_task() -> None:
         lo.run()
 
 
+def test_open_returns_while_its_child_waits() -> None:
+    app = App()
+    seen: list[Any] = []
+
+    async def opened(ws: Any) -> None:
+        seen.append(asyncio.ensure_future(ws.receive()))
+        seen.append(asyncio.ensure_future(ws.drained()))
+        await asyncio.sleep(1)
+
+    app.ws("/", open=opened)
+    with played(app) as lo:
+        client = Peer(lo)
+        lo.advance(2)
+        client.send(*map(str, range(100)))
+        assert seen[0].result() == "0"
+        assert client.close(1000).heard() == [(0x88, struct.pack(">H", 1000))]  # the rest was read as well
+        client = Peer(lo)
+        lo.advance(2)
+        client.close(4000)
+        with pytest.raises(ConnectionClosed):
+            seen[2].result()
+
+
 def test_many_waits_for_one_message() -> None:
     app = App()
 
