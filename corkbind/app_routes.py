@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from asyncio import Task
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from corkbind.router import Router
 from corkbind.routing import Definition, RouteMethods, Routes, tell
 from corkbind.static_files import StaticFiles, redirect_to_directory
 from corkbind.ws_behavior import WebSocketBehavior
-from corkbind.ws_dispatch import make_websocket_entry
+from corkbind.ws_dispatch import LiveWebSocket, make_websocket_entry
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -38,7 +39,8 @@ class AppRoutes(RouteMethods):
         self._dispatcher = Dispatcher()
         self._routes = Routes()
         self._native = 0
-        self._websocket_extension = AppExtension("WebSocket")
+        self._websocket_face: type[LiveWebSocket] = LiveWebSocket
+        self._websocket_tasks: set[Task[Any]] = set()
 
     def add_route(self, method: str, path: str, handler: Handler | Fixed, max_body: int | None = None) -> Self:
         """Add a route for a method by its name, "*" for any.
@@ -86,7 +88,7 @@ class AppRoutes(RouteMethods):
             self._dispatcher.bridge.check_thread("add a route")
         settings = WebSocketBehavior.of(behavior, options)
         route = Route(self, str(path), f"WebSocket {path}", self._dispatcher, self._cancel_on_abort)
-        entry = make_websocket_entry(settings, route, self._face, self._dispatcher.request_face)
+        entry = make_websocket_entry(settings, route, self._face, self._dispatcher.request_face, self._websocket_face)
         return self._tell(self._routes.add_websocket(path, entry, settings.limits()))
 
     def router(self, prefix: str = "", *middlewares: Callable[..., Any]) -> Router:
@@ -132,9 +134,11 @@ class AppRoutes(RouteMethods):
             raise CorkbindError("register() must come before the routes: handlers that are added already would not see it")
         request = AppExtension("request", self._dispatcher.request_face)
         response = AppExtension("response", self._face)
-        extension(request, response, self._websocket_extension)
+        websocket = AppExtension("WebSocket", self._websocket_face)
+        extension(request, response, websocket)
         self._dispatcher.request_face = request.extended(self._dispatcher.request_face)
         self._face = response.extended(self._face)
+        self._websocket_face = websocket.extended(self._websocket_face)
         return self
 
     def template(self, engine: Any) -> Self:

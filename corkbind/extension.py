@@ -1,7 +1,6 @@
-"""Add methods and properties to the requests and responses of one app.
+"""Add methods and properties to the requests, responses and WebSockets of one app.
 
-Each app with extensions has response and request classes of its own, below the
-usual ones. Others keep the usual classes and pay nothing.
+Each app with extensions has classes of its own, below the usual ones. Others keep the usual classes and pay nothing.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ class AppExtension:
 
     Args:
         kind: "request", "response" or "WebSocket", for messages.
-        face: the class that will be extended; None when it is not there yet.
+        face: the class that will be extended.
     """
 
-    def __init__(self, kind: str, face: type | None = None) -> None:
+    def __init__(self, kind: str, face: type) -> None:
         self._kind = kind
         self._face = face
         self._members: dict[str, Any] = {}

@@ -211,7 +211,7 @@ def _busy(app: App, stop: Stop) -> bool:
         if not stop.callers.isdisjoint(exchange.tasks):
             stop.excused.add(exchange)
             exchange.tasks = tuple(task for task in exchange.tasks if task not in stop.callers)
-    if any(exchange not in stop.excused for exchange in exchanges):
+    if any(exchange not in stop.excused for exchange in exchanges) or not app._websocket_tasks <= stop.callers:
         return True
     faces = [exchange.face() for exchange in exchanges]
     unanswered = sum(face is not None and face._state == OPEN for face in faces)
@@ -222,8 +222,8 @@ def _busy(app: App, stop: Stop) -> bool:
 def _tasks(app: App) -> list[Task[Any]]:
     """Return the tasks that run for an app, without those that wait for its end."""
     callers = app._stopping.callers if app._stopping is not None else ()
-    tasks = [*(task for exchange in running_exchanges(app) for task in exchange.tasks), *app._background]
-    return [task for task in tasks if task not in callers]
+    tasks = [*(task for exchange in running_exchanges(app) for task in exchange.tasks)]
+    return [task for task in (*tasks, *app._websocket_tasks, *app._background) if task not in callers]
 
 
 def _follow(tasks: list[Task[Any]], stop: Stop) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import cached_property
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from corkbind._ffi import constants as ck
 from corkbind._ffi.loader import lib
 from corkbind.enums import OpCode, SendStatus
-from corkbind.errors import ConnectionClosed, CorkbindError, refusal
+from corkbind.errors import CorkbindError, refusal
 from corkbind.fields import compact_json
 from corkbind.flow import is_coroutine_function
+from corkbind.request import address_text
+from corkbind.ws_flow import WebSocketFlow
+from corkbind.ws_inbox import WebSocketInbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,12 +40,15 @@ _REASON_MOST: Final = 123
 _CONTROL_MOST: Final = 125
 
 
-class WebSocket:
+class WebSocket(WebSocketInbox, WebSocketFlow):
     """Write to one client; the same object for all handlers of a connection, yours to hang attributes on.
 
     Lifetime: until the `close` handler has run; sending raises ConnectionClosed from the
     closing handshake on.
     """
+
+    _protocol = ""
+    _address: bytes | None = None
 
     def __init__(self, handle: int, behavior: WebSocketBehavior, user_data: Any = None) -> None:
         self._handle = handle
@@ -108,7 +116,7 @@ class WebSocket:
 
     def _refusal(self, result: int, first: int, length: int) -> Exception:
         if result in (ck.CK_EXPIRED, ck.CK_FINISHED, ck.CK_ABORTED):
-            return ConnectionClosed(self._code or 1006, self._reason or "the WebSocket is closed")
+            return self._gone()
         if result != ck.CK_STATE:
             return refusal(result, "send on the WebSocket")
         opcode = first & 15
@@ -145,6 +153,8 @@ class WebSocket:
         if not 1000 <= code <= 4999 or code == 1005:
             raise ValueError(f"cannot close with {code}: {_CODES}")
         result = _ck_ws_close(self._handle, code, reason, len(reason))
+        if result == ck.CK_OK:
+            self._ours = code, reason.decode()
         if result == ck.CK_VALUE:
             raise ValueError(f"cannot close with {code} and {message!r}: {_CODES}; the reason is UTF-8")
         if result < 0 and result not in (ck.CK_EXPIRED, ck.CK_FINISHED, ck.CK_ABORTED):
@@ -160,6 +170,16 @@ class WebSocket:
     def closed(self) -> bool:
         """Tell whether it is over."""
         return self._closed
+
+    @property
+    def code(self) -> int:
+        """Return the code it has closed with, 1006 when there was no close frame; 0 until then."""
+        return self._code
+
+    @property
+    def reason(self) -> str:
+        """Return the reason of the close frame; "" until then."""
+        return self._reason
 
     # -- Corking --
 
@@ -211,6 +231,24 @@ class WebSocket:
     def get_user_data(self) -> Any:
         """Return what the `upgrade` handler gave."""
         return self._user_data
+
+    @cached_property
+    def state(self) -> Any:
+        """Return a namespace for what the application keeps about this client: `ws.state.name = "Ada"`."""
+        return SimpleNamespace()
+
+    @property
+    def protocol(self) -> str:
+        """Return the subprotocol that was accepted, or ""."""
+        return self._protocol
+
+    def get_remote_address_bytes(self) -> bytes | None:
+        """Return the client's address in 4 or 16 bytes; None on a Unix socket. It stays after the end."""
+        return self._address
+
+    def get_remote_address(self) -> str | None:
+        """Return the client's address as text; None on a Unix socket. It stays after the end."""
+        return address_text(self._address)
 
     @property
     def handle(self) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from corkbind.ws_origins import origin_set
+
 _IDLE_LEAST, _IDLE_MOST = 8, 960
+_LIFETIME_MOST = 240  # what the sockets' clock of minutes can count
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,12 @@ class WebSocketBehavior:
         reset_idle_timeout_on_send: what is sent counts as well.
         send_pings_automatically: ask a silent client by a ping before it is idle too long.
         close_timeout: seconds in which the client must answer our close frame.
+        max_lifetime: minutes, 1 to 240, after which it is closed with 1001, or less than a
+            minute later; 0 = no limit.
+        concurrent: begin each `message` coroutine at once, beside those that run, 16 at
+            most; else they run one after the other.
+        origins: from which pages browsers may open it, as ["https://example.com"], with
+            None among them for clients that do not say; others get 403. None = from any.
     """
 
     upgrade: Callable[..., Any] | None = None
@@ -49,6 +58,9 @@ class WebSocketBehavior:
     reset_idle_timeout_on_send: bool = False
     send_pings_automatically: bool = True
     close_timeout: int = 10
+    max_lifetime: int = 0
+    concurrent: bool = False
+    origins: Collection[str | None] | None = None
 
     def __post_init__(self) -> None:
         for name in _HANDLERS:
@@ -68,6 +80,10 @@ class WebSocketBehavior:
             raise ValueError(f"idle_timeout must be 0 or {_IDLE_LEAST} to {_IDLE_MOST} seconds, not {self.idle_timeout}")
         if not 1 <= self.close_timeout <= _IDLE_MOST:
             raise ValueError(f"close_timeout must be 1 to {_IDLE_MOST} seconds, not {self.close_timeout}")
+        if self.max_lifetime > _LIFETIME_MOST:
+            raise ValueError(f"max_lifetime must be 0 to {_LIFETIME_MOST} minutes, not {self.max_lifetime}")
+        if self.origins is not None:
+            object.__setattr__(self, "origins", origin_set(self.origins))  # the class is frozen
 
     @classmethod
     def of(cls, behavior: object, options: Mapping[str, Any]) -> WebSocketBehavior:
@@ -101,10 +117,11 @@ class WebSocketBehavior:
             "pings": int(self.send_pings_automatically),
             "close_on_backlog": int(self.close_on_backpressure_limit),
             "idle_on_send": int(self.reset_idle_timeout_on_send),
+            "lifetime_minutes": self.max_lifetime,
         }
 
 
 _NAMES = tuple(field.name for field in fields(WebSocketBehavior))
 _HANDLERS = _NAMES[: _NAMES.index("max_payload_length")]
-_FLAGS = ("close_on_backpressure_limit", "reset_idle_timeout_on_send", "send_pings_automatically")
-_NUMBERS = ("max_payload_length", "max_backpressure", "idle_timeout", "close_timeout")
+_FLAGS = ("close_on_backpressure_limit", "reset_idle_timeout_on_send", "send_pings_automatically", "concurrent")
+_NUMBERS = ("max_payload_length", "max_backpressure", "idle_timeout", "close_timeout", "max_lifetime")

@@ -2,8 +2,10 @@
 
 A plain handler runs in the core's callback. A coroutine begins there too, as a
 task, and while it runs the events that follow wait in a queue: handlers of one
-connection never overtake each other. When the queue is long, the connection is
-not read until it is short again.
+connection never overtake each other, but for the `message` coroutines of a
+route that wants them side by side. When much waits, the connection is not read
+until that is dealt with. The `close` handler is the last: it runs when all that
+were running have ended.
 
 A handler that fails closes its WebSocket with 1011; it is logged once.
 """
@@ -23,7 +25,9 @@ from corkbind.dispatch import make_entry
 from corkbind.enums import OpCode
 from corkbind.errors import ConnectionClosed, CorkbindError, refusal
 from corkbind.exchange import ENDED, Route, as_coroutine
+from corkbind.request import _ck_py_remote_address
 from corkbind.websocket import WebSocket
+from corkbind.ws_origins import allowed
 
 if TYPE_CHECKING:
     from corkbind.request import HttpRequest
@@ -31,11 +35,9 @@ if TYPE_CHECKING:
     from corkbind.ws_behavior import WebSocketBehavior
 
 _ck_ws_close: Callable[[int, int, bytes, int], int] = lib.ck_ws_close
-_ck_ws_pause: Callable[[int, int], int] = lib.ck_ws_pause
 _ck_ws_cork: Callable[[int], int] = lib.ck_ws_cork
 _ck_ws_uncork: Callable[[int], int] = lib.ck_ws_uncork
 
-_QUEUE_LONG: Final = 16
 _FAILED: Final = 1011
 
 log: Final = logging.getLogger("corkbind")
@@ -44,11 +46,12 @@ log: Final = logging.getLogger("corkbind")
 class UpgradeContext:
     """Accept opening handshakes of one route; `upgrade` handlers are given it."""
 
-    __slots__ = ("_behavior", "_route")
+    __slots__ = ("_behavior", "_face", "_route")
 
-    def __init__(self, behavior: WebSocketBehavior, route: Route) -> None:
+    def __init__(self, behavior: WebSocketBehavior, route: Route, face: type[LiveWebSocket]) -> None:
         self._behavior = behavior
         self._route = route
+        self._face = face
 
     def accept(self, response: HttpResponse, protocol: str = "", user_data: Any = None) -> WebSocket:
         """Answer with 101; the fields that were written go with it. The `open` handler runs now.
@@ -70,7 +73,10 @@ class UpgradeContext:
             raise CorkbindError("cannot accept the WebSocket: the request has been answered, or a status or body written")
         if handle < 0:
             raise refusal(handle, "accept the WebSocket")
-        websocket = LiveWebSocket(handle, self._behavior, user_data, self._route)
+        websocket = self._face(handle, self._behavior, user_data, self._route)
+        websocket._address = _ck_py_remote_address(response._handle)
+        if protocol:
+            websocket._protocol = protocol
         websockets[handle] = websocket
         response._now_over(ENDED)
         if self._behavior.open is not None:
@@ -81,6 +87,9 @@ class UpgradeContext:
 
 class LiveWebSocket(WebSocket):
     """Be a WebSocket whose handlers run."""
+
+    _tasks: tuple[Any, ...] = ()  # to be cancelled when the client goes
+    _running = 0  # coroutines side by side
 
     def __init__(self, handle: int, behavior: WebSocketBehavior, user_data: Any, route: Route) -> None:
         super().__init__(handle, behavior, user_data)
@@ -95,9 +104,12 @@ class LiveWebSocket(WebSocket):
         if event <= ck.CK_WS_EVENT_BINARY:
             if behavior.message is not None:
                 self._run(behavior.message, payload, OpCode.TEXT if event == ck.CK_WS_EVENT_TEXT else OpCode.BINARY)
+            else:
+                self._arrived(payload, self._queue is not None)
         elif event == ck.CK_WS_EVENT_CLOSED:
             self._over(number, payload)
         elif event == ck.CK_WS_EVENT_DRAIN:
+            self._wake(True)
             if behavior.drain is not None:
                 self._run(behavior.drain)
         else:
@@ -108,8 +120,20 @@ class LiveWebSocket(WebSocket):
     def _over(self, code: int, reason: str) -> None:
         self._closed, self._code, self._reason = True, code, reason
         websockets.pop(self._handle, None)
+        self._wake(False)
+        if self._inbox is not None:
+            self._inbox.wake()
+        if not self._running:
+            self._last()
+        if self._tasks:
+            here = self._route.runtime.running_task()  # who has closed it itself goes on
+            for task in self._tasks:
+                if task is not here:
+                    task.cancel()
+
+    def _last(self) -> None:
         if self._behavior.close is not None:
-            self._run(self._behavior.close, code, reason)
+            self._run(self._behavior.close, self._code, self._reason)
 
     # -- Handlers --
 
@@ -117,8 +141,7 @@ class LiveWebSocket(WebSocket):
         """Run a handler now, or when those before it are done."""
         if self._queue is not None:
             self._queue.append((handler, arguments))
-            if len(self._queue) == _QUEUE_LONG:
-                _ck_ws_pause(self._handle, 1)
+            self._load().add(arguments and arguments[0])
             return
         try:
             value = handler(self, *arguments)
@@ -126,14 +149,39 @@ class LiveWebSocket(WebSocket):
             self._failed(error)
             return
         if value is not None and isinstance(value, Awaitable):
-            self._begin(as_coroutine(value))
+            self._begin(handler, as_coroutine(value))
 
-    def _begin(self, first: Coroutine[Any, Any, Any]) -> None:
+    def _begin(self, handler: Callable[..., Any], first: Coroutine[Any, Any, Any]) -> None:
+        if self._behavior.concurrent and self._aside(handler, first):
+            return
         self._queue = deque()
+        self._start(self._in_turn(first))
+
+    def _start(self, work: Coroutine[Any, Any, Any]) -> None:
         bridge = self._route.runtime._bridge()  # type: ignore[attr-defined]
-        work = _corked(self, self._in_turn(first))
-        if not bridge.start(work, self._route.name):
-            bridge.start_later(work, self._route.name)
+        corked = _corked(self, work)
+        if not bridge.start(corked, self._route.name):
+            bridge.start_later(corked, self._route.name)
+
+    def _aside(self, handler: Callable[..., Any], work: Coroutine[Any, Any, Any]) -> bool:
+        """Begin a coroutine beside the others, if it is of the `message` handler."""
+        if handler is not self._behavior.message:
+            return False
+        self._running += 1
+        self._load().add(None)
+        self._start(self._alone(work))
+        return True
+
+    async def _alone(self, work: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await work
+        except Exception as error:
+            self._failed(error)
+        finally:
+            self._running -= 1
+            self._load().take(None)
+            if self._closed and not self._running:
+                self._last()
 
     async def _in_turn(self, work: Coroutine[Any, Any, Any] | None) -> None:
         """Run a coroutine, and what has been queued behind it meanwhile."""
@@ -143,6 +191,9 @@ class LiveWebSocket(WebSocket):
                     await work
                 except Exception as error:
                     self._failed(error)
+                finally:
+                    if self._inbox is not None:
+                        self._left()
                 work = self._next()
         finally:
             queue, self._queue = self._queue, None
@@ -152,8 +203,8 @@ class LiveWebSocket(WebSocket):
     def _cut_off(self, queue: deque[tuple[Callable[..., Any], tuple[Any, ...]]]) -> None:
         """A handler was cancelled: what has waited behind it is dropped, but the end is told."""
         _ck_ws_close(self._handle, _FAILED, b"", 0)
-        _ck_ws_pause(self._handle, 0)
         for handler, arguments in queue:
+            self._load().take(arguments and arguments[0])
             if handler is self._behavior.close:
                 self._run(handler, *arguments)
 
@@ -162,29 +213,32 @@ class LiveWebSocket(WebSocket):
         queue = self._queue
         while queue:
             handler, arguments = queue.popleft()
-            if len(queue) == _QUEUE_LONG // 2:
-                _ck_ws_pause(self._handle, 0)
+            self._load().take(arguments and arguments[0])
             try:
                 value = handler(self, *arguments)
             except Exception as error:
                 self._failed(error)
                 continue
             if isinstance(value, Awaitable):
-                return as_coroutine(value)
+                work = as_coroutine(value)
+                if not (self._behavior.concurrent and self._aside(handler, work)):
+                    return work
         return None
 
     def _failed(self, error: BaseException) -> None:
-        """Log what a handler let out and close; that the client has gone is no failure."""
+        """Close, and log what a handler let out; that it is closed, or closing, is no failure."""
         runtime: Any = self._route.runtime
+        was_open = _ck_ws_close(self._handle, _FAILED, b"", 0) == ck.CK_OK
+        if was_open:
+            self._ours = _FAILED, "a handler has failed"
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             runtime._bridge().interrupt(error)
-        elif isinstance(error, ConnectionClosed) and self._closed:
+        elif isinstance(error, ConnectionClosed) and not was_open:
             return
         else:
             log.error("a handler of the %s failed", self._route.name, exc_info=error)
         if runtime.bridge is not None:
             runtime.bridge.note(error)
-        _ck_ws_close(self._handle, _FAILED, b"", 0)
 
 
 @types.coroutine
@@ -216,26 +270,37 @@ def _segments(websocket: LiveWebSocket, work: Coroutine[Any, Any, Any]) -> Gener
 
 
 async def _corked(websocket: LiveWebSocket, work: Coroutine[Any, Any, Any]) -> None:
-    task = websocket._route.runtime.running_task()
-    background = websocket._route.app._background
-    background.add(task)
+    route = websocket._route
+    task = route.runtime.running_task()
+    running = route.app._websocket_tasks
+    running.add(task)
+    if route.cancel_on_abort:
+        websocket._tasks += (task,)
     try:
         await _segments(websocket, work)
     finally:
-        background.discard(task)
+        running.discard(task)
+        if route.cancel_on_abort:
+            websocket._tasks = tuple(other for other in websocket._tasks if other is not task)
 
 
 def make_websocket_entry(
-    behavior: WebSocketBehavior, route: Route, face: type[HttpResponse], request_face: type[HttpRequest]
+    behavior: WebSocketBehavior,
+    route: Route,
+    face: type[HttpResponse],
+    request_face: type[HttpRequest],
+    websocket_face: type[LiveWebSocket],
 ) -> Callable[[int], None]:
     """Return what the core's callback runs for a good opening handshake."""
-    context = UpgradeContext(behavior, route)
-    upgrade = behavior.upgrade
+    context = UpgradeContext(behavior, route, websocket_face)
+    upgrade, origins = behavior.upgrade, behavior.origins
 
-    def accept(response: HttpResponse, request: HttpRequest) -> None:
-        context.accept(response)
+    def answer(response: HttpResponse, request: HttpRequest) -> Any:
+        if origins is not None and not allowed(request, origins):
+            return response.send("Forbidden", "text/plain", 403, None, True)
+        if upgrade is None:
+            context.accept(response)
+            return None
+        return upgrade(response, request, context)
 
-    def ask(response: HttpResponse, request: HttpRequest) -> Any:
-        return upgrade(response, request, context)  # type: ignore[misc]  # not None
-
-    return make_entry(accept if upgrade is None else ask, route, face, request_face)
+    return make_entry(answer, route, face, request_face)

@@ -411,6 +411,16 @@ static struct us_socket_t *on_timeout(struct us_socket_t *s)
     return s;
 }
 
+static struct us_socket_t *on_long_timeout(struct us_socket_t *s)
+{
+    ck_connection *connection = connection_of(s);
+    if (connection->websocket && corked_or_closed(connection)) {
+        ck_websocket_aged(connection);
+        ck_stream_uncork(&connection->stream);
+    }
+    return s;
+}
+
 static struct us_socket_t *on_end(struct us_socket_t *s)
 {
     ck_connection *connection = connection_of(s);
@@ -465,7 +475,7 @@ void ck_connection_callbacks(struct us_socket_context_t *context)
     us_socket_context_on_data(0, context, on_data);
     us_socket_context_on_writable(0, context, on_writable);
     us_socket_context_on_timeout(0, context, on_timeout);
-    us_socket_context_on_long_timeout(0, context, on_timeout);
+    us_socket_context_on_long_timeout(0, context, on_long_timeout);
     us_socket_context_on_end(0, context, on_end);
     us_socket_context_on_close(0, context, on_close);
 }

@@ -204,10 +204,7 @@ void ck_websocket_drained(ck_connection *connection)
         websocket->pong_due = false;
         (void) ck_ws_write(&connection->stream, CK_WS_FIN | CK_WS_PONG, websocket->pong, websocket->pong_length);
     }
-    if (websocket->drain_due) {
-        websocket->drain_due = false;
-        (void) tell(websocket, CK_WS_EVENT_DRAIN, "", 0, 0);
-    }
+    (void) tell(websocket, CK_WS_EVENT_DRAIN, "", 0, 0);
 }
 
 /* ---- Timers ---- */
@@ -233,6 +230,10 @@ unsigned ck_websocket_seconds(const ck_websocket *websocket, enum ck_timer timer
 void ck_websocket_timed_out(ck_connection *connection, enum ck_timer timer)
 {
     const ck_websocket *websocket = connection->websocket;
+    if (timer != CK_TIMER_WS_CLOSE && connection->user_paused) {
+        ck_connection_timer(connection, CK_TIMER_WS_IDLE); /* it is we who do not listen */
+        return;
+    }
     if (timer == CK_TIMER_WS_IDLE && ping_margin(&websocket->limits)) {
         if (ck_ws_write(&connection->stream, CK_WS_FIN | CK_WS_PING, "", 0) == CK_OK) {
             ck_connection_timer(connection, CK_TIMER_WS_PONG);
@@ -270,6 +271,28 @@ static int begin_close(ck_websocket *websocket, unsigned code, const char *reaso
 void ck_websocket_going_away(ck_connection *connection)
 {
     (void) begin_close(connection->websocket, CK_WS_GOING_AWAY, "", 0);
+}
+
+/* ---- Age ---- */
+
+/* Minutes end for all sockets at once. The one that runs now is not counted, so that
+ * nobody is closed before its time; at most a minute after it. */
+void ck_websocket_born(ck_connection *connection)
+{
+    if (connection->websocket->limits.lifetime_minutes) {
+        us_socket_long_timeout(0, connection->stream.socket, 1);
+    }
+}
+
+void ck_websocket_aged(ck_connection *connection)
+{
+    ck_websocket *websocket = connection->websocket;
+    unsigned minutes = websocket->limits.lifetime_minutes;
+    if (websocket->aging) {
+        minutes = begin_close(websocket, CK_WS_GOING_AWAY, "", 0) == CK_NOMEM; /* then once more */
+    }
+    websocket->aging = true;
+    us_socket_long_timeout(0, connection->stream.socket, minutes);
 }
 
 int ck_ws_close(uint32_t handle, int code, const char *reason, int length)
@@ -334,8 +357,6 @@ int ck_ws_send(uint32_t handle, const char *data, int length, int first)
         if (websocket->limits.close_on_backlog) {
             connection->stream.broken = true; /* nothing that is packed would be read either */
             ck_connection_close(connection, CK_ABORT_TIMEOUT);
-        } else {
-            websocket->drain_due = true;
         }
         return CK_WS_DROPPED;
     }
@@ -349,9 +370,7 @@ int ck_ws_send(uint32_t handle, const char *data, int length, int first)
     if (websocket->limits.idle_on_send) {
         ck_connection_timer_for_phase(connection);
     }
-    bool waits = ck_stream_waits(&connection->stream);
-    websocket->drain_due = websocket->drain_due || waits;
-    return waits ? CK_WS_WAITS : CK_WS_SENT;
+    return ck_stream_waits(&connection->stream) ? CK_WS_WAITS : CK_WS_SENT;
 }
 
 int ck_ws_pause(uint32_t handle, int paused)
@@ -362,6 +381,9 @@ int ck_ws_pause(uint32_t handle, int paused)
         return error;
     }
     ck_connection *connection = websocket->connection;
+    if (connection->user_paused && !paused) {
+        ck_connection_timer_for_phase(connection);
+    }
     connection->user_paused = paused != 0;
     if (!paused && !connection->cursor) {
         ck_loop_resume_later(connection->stream.loop, connection);

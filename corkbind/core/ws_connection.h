@@ -15,8 +15,8 @@ typedef struct ck_websocket {
     size_t message_capacity;
     bool closing;            /* our close frame is written, and the client's has not come */
     bool fragmented;         /* a message of ours has begun and not ended */
-    bool drain_due;          /* the application has been told that its bytes wait */
     bool pong_due;           /* the client does not read: only its latest ping will be answered */
+    bool aging;              /* the clock of minutes has begun a new one since the upgrade */
     uint8_t pong_length;
     char pong[CK_WS_CONTROL_MAX];
 } ck_websocket;
@@ -30,6 +30,9 @@ void ck_websocket_over(ck_connection *connection, unsigned code, const char *rea
 /* Everything that waited for the client has left. Runs corked. */
 void ck_websocket_drained(ck_connection *connection);
 void ck_websocket_timed_out(ck_connection *connection, enum ck_timer timer);
+/* Begins to count its age; and what runs when the clock of minutes says so. */
+void ck_websocket_born(ck_connection *connection);
+void ck_websocket_aged(ck_connection *connection);
 /* The app ends: begins the closing handshake, once. */
 void ck_websocket_going_away(ck_connection *connection);
 unsigned ck_websocket_seconds(const ck_websocket *websocket, enum ck_timer timer);

@@ -132,6 +132,7 @@ static void switch_over(ck_connection *connection, ck_exchange *exchange, ck_web
     connection->phase = CK_PHASE_WEBSOCKET;
     CK_COUNT(stream, responses, 1);
     ck_connection_timer_for_phase(connection);
+    ck_websocket_born(connection);
     if (!connection->cursor && (connection->input || connection->peer_ended || !connection->reading)) {
         ck_loop_resume_later(stream->loop, connection);
     }

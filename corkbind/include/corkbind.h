@@ -174,6 +174,7 @@ typedef struct ck_ws_limits {
     uint32_t pings;             /* 1: a client that is idle for long is asked by a ping first */
     uint32_t close_on_backlog;  /* 1: dropping a message closes the connection */
     uint32_t idle_on_send;      /* 1: what is sent counts as well */
+    uint32_t lifetime_minutes;  /* at this age it is closed with 1001; 0 = never, 240 at most */
 } ck_ws_limits;
 
 /* What the websocket callback reports; the first two and the pings are the opcode of the frame. */
@@ -188,7 +189,7 @@ enum ck_ws_event {
 
 /* What ck_ws_send returns for success. */
 enum ck_ws_sent {
-    CK_WS_WAITS = 0,         /* some waits for the client; CK_WS_EVENT_DRAIN will follow */
+    CK_WS_WAITS = 0,         /* some waits for the client */
     CK_WS_SENT = 1,
     CK_WS_DROPPED = 2        /* nothing was sent: too much waits */
 };

@@ -124,7 +124,7 @@ class Engine:
         self._thread = 0
         self._told = 0
         self._reads = 0  # segments on their way: as many turns are no spin
-        self._life: tuple[Any, ...] = (0, self.loop, True, False, [], set(), None, None, None)
+        self._life: tuple[Any, ...] = (0, self.loop, True, False, [], set(), set(), None, None, None)
         self._bridge: Bridge | None = None
         # Weak, so that an engine that nobody holds ends at once and gives its loop back.
         self._wire(weakref.proxy(self))
@@ -155,6 +155,7 @@ class Engine:
             app._over,
             app._listeners,
             app._background,
+            app._websocket_tasks,
             app._stop_asked,
             app._stopping,
             app._closing,
@@ -166,6 +167,7 @@ class Engine:
             app._over,
             app._listeners,
             app._background,
+            app._websocket_tasks,
             app._stop_asked,
             app._stopping,
             app._closing,

@@ -50,6 +50,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "enums",
         "websocket",
         "ws_behavior",
+        "ws_core",
+        "ws_flow",
+        "ws_inbox",
+        "ws_origins",
+        "ws_pressure",
     ),
     (
         "tasks",

@@ -349,6 +349,66 @@ static void test_idle_without_pings(void)
     close_server();
 }
 
+/* Wherever in the clock's minute it was born, it is not closed before its age, nor a minute after. */
+static void test_max_lifetime(void) /* WB-07 */
+{
+    ck_ws_limits limits = limits_of_route;
+    limits.idle_seconds = 0;
+    limits.lifetime_minutes = 2;
+    for (int born = 0; born < 15; born++) {
+        open_server(NULL);
+        serve_websocket(&limits, accept_it);
+        pass_granules(born);
+        peer *client = dial();
+        feed(client, UPGRADE);
+        forget(client);
+        forget_log();
+        int seconds = 0;
+        for (; client->out_length == 0 && seconds < 1000; seconds += 4) {
+            pass_seconds(4);
+        }
+        CHECK(120 <= seconds && seconds <= 180);
+        CHECK_BYTES(client, "\x88\x02\x03\xE9");
+        LITERAL(client, "\x88\x82" MASK "\x03\xE9");
+        CHECK_LOG("websocket 8 1001 |");
+        pass_seconds(8);
+        CHECK(client->closed);
+        close_server();
+    }
+}
+
+static void test_the_longest_lifetime(void)
+{
+    ck_ws_limits limits = limits_of_route;
+    limits.idle_seconds = 0;
+    limits.lifetime_minutes = 240;
+    peer *client = upgraded(&limits);
+    pass_seconds(240 * 60);
+    CHECK(client->out_length == 0);
+    pass_seconds(60);
+    CHECK_BYTES(client, "\x88\x02\x03\xE9");
+    pass_seconds(8);
+    CHECK_LOG("websocket 8 1006 |"); /* WC-12: it did not answer */
+    CHECK(client->closed);
+    close_server();
+}
+
+static void test_a_lifetime_that_ends_in_a_closing_handshake(void)
+{
+    ck_ws_limits limits = limits_of_route;
+    limits.idle_seconds = 0;
+    limits.lifetime_minutes = 1;
+    limits.close_seconds = 300;
+    peer *client = upgraded(&limits);
+    CHECK(ck_ws_close(websocket, 4000, "", 0) == CK_OK);
+    pass_seconds(240);
+    CHECK_BYTES(client, "\x88\x02\x0F\xA0");
+    finish(client);
+    pass_seconds(240); /* what lingers has no age */
+    CHECK_LOG("websocket 8 1006 |");
+    close_server();
+}
+
 /* ---- Clients that do not read ---- */
 
 static void test_backpressure(void)
@@ -367,6 +427,21 @@ static void test_backpressure(void)
     CHECK(memcmp(client->out + sizeof(large) + 4, "\x8A\x01" "2", 3) == 0);
     CHECK_LOG("websocket 9 0 1|websocket 9 0 2|websocket 16 0 |");
     CHECK(ck_ws_send(websocket, "x", 1, CK_WS_FIN | CK_WS_TEXT) == CK_WS_SENT);
+    close_server();
+}
+
+/* What was packed when it was sent, and had to wait only then, is told of as well. */
+static void test_what_waits_after_the_cork(void)
+{
+    peer *client = upgraded(NULL);
+    client->room = 0;
+    CHECK(ck_ws_cork(websocket) == CK_OK);
+    CHECK(ck_ws_send(websocket, "x", 1, CK_WS_FIN | CK_WS_TEXT) == CK_WS_SENT);
+    CHECK(ck_ws_uncork(websocket) == 0 && ck_ws_buffered(websocket) == 3);
+    client->room = UNLIMITED;
+    settle();
+    CHECK_BYTES(client, "\x81\x01x");
+    CHECK_LOG("websocket 16 0 |");
     close_server();
 }
 
@@ -396,6 +471,31 @@ static void test_pause(void) /* WB-05 */
     CHECK(ck_ws_pause(websocket, 0) == CK_OK);
     settle();
     CHECK_LOG("websocket 1 0 a|websocket 1 0 b|websocket 8 1006 |");
+    close_server();
+}
+
+/* A client that is not read is not silent; it has its whole time again afterwards. */
+static void test_a_pause_is_not_idleness(void)
+{
+    peer *client = upgraded(NULL);
+    CHECK(ck_ws_pause(websocket, 1) == CK_OK);
+    pass_seconds(200);
+    CHECK(client->out_length == 0 && !client->closed);
+    CHECK(ck_ws_pause(websocket, 0) == CK_OK);
+    pass_seconds(12);
+    CHECK(client->out_length == 0);
+    pass_seconds(4);
+    CHECK_BYTES(client, "\x89\x00");
+    CHECK(ck_ws_pause(websocket, 1) == CK_OK); /* now its pong is not read */
+    LITERAL(client, "\x8A\x80" MASK);
+    pass_seconds(200);
+    CHECK(!client->closed);
+    CHECK(ck_ws_pause(websocket, 0) == CK_OK);
+    settle();
+    CHECK_LOG("websocket 10 0 |");
+    CHECK(ck_ws_close(websocket, 1000, "", 0) == CK_OK && ck_ws_pause(websocket, 1) == CK_OK);
+    pass_seconds(8);
+    CHECK_LOG("websocket 10 0 |websocket 8 1006 |"); /* the time for a close frame runs all the same */
     close_server();
 }
 
@@ -479,9 +579,14 @@ int main(void)
     test_the_end_of_the_app();
     test_pings();
     test_idle_without_pings();
+    test_max_lifetime();
+    test_the_longest_lifetime();
+    test_a_lifetime_that_ends_in_a_closing_handshake();
     test_backpressure();
+    test_what_waits_after_the_cork();
     test_backpressure_that_closes();
     test_pause();
+    test_a_pause_is_not_idleness();
     test_order_of_what_is_sent();
     test_corks_and_handles();
     test_memory_that_fails();

@@ -50,6 +50,8 @@ def test_forms_of_a_behavior(behavior: Any) -> None:
         ({"max_backpressure": True}, TypeError, "must be an int, not bool"),
         ({"max_payload_length": -1}, ValueError, "must be 0 to"),
         ({"close_timeout": 0}, ValueError, "close_timeout must be 1 to 960"),
+        ({"max_lifetime": 241}, ValueError, "max_lifetime must be 0 to 240 minutes"),
+        ({"max_lifetime": 1.5}, TypeError, "max_lifetime must be an int"),
         ({"send_pings_automatically": 1}, TypeError, "must be True or False"),
         ({"behavior": object()}, TypeError, "none of the handlers"),
     ],
