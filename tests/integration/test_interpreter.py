@@ -8,8 +8,8 @@ import gc
 import subprocess
 import sys
 import textwrap
-import types
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
