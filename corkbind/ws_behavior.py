@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from corkbind.enums import CompressOptions
+
 _IDLE_LEAST, _IDLE_MOST = 8, 960
 
 
@@ -32,6 +34,7 @@ class WebSocketBehavior:
         reset_idle_timeout_on_send: what is sent counts as well.
         send_pings_automatically: ask a silent client by a ping before it is idle too long.
         close_timeout: seconds in which the client must answer our close frame.
+        compression: CompressOptions, a compressor | a decompressor; one that is left out is shared.
     """
 
     upgrade: Callable[..., Any] | None = None
@@ -49,6 +52,7 @@ class WebSocketBehavior:
     reset_idle_timeout_on_send: bool = False
     send_pings_automatically: bool = True
     close_timeout: int = 10
+    compression: int = CompressOptions.DISABLED
 
     def __post_init__(self) -> None:
         for name in _HANDLERS:
@@ -68,6 +72,8 @@ class WebSocketBehavior:
             raise ValueError(f"idle_timeout must be 0 or {_IDLE_LEAST} to {_IDLE_MOST} seconds, not {self.idle_timeout}")
         if not 1 <= self.close_timeout <= _IDLE_MOST:
             raise ValueError(f"close_timeout must be 1 to {_IDLE_MOST} seconds, not {self.close_timeout}")
+        if self.compression & 0xFF not in _COMPRESSORS or self.compression & ~0xFF not in _DECOMPRESSORS:
+            raise ValueError(f"compression must be {_COMPRESSIONS}, not {self.compression!r}")
 
     @classmethod
     def of(cls, behavior: object, options: Mapping[str, Any]) -> WebSocketBehavior:
@@ -101,10 +107,17 @@ class WebSocketBehavior:
             "pings": int(self.send_pings_automatically),
             "close_on_backlog": int(self.close_on_backpressure_limit),
             "idle_on_send": int(self.reset_idle_timeout_on_send),
+            "compression": int(self.compression),
         }
 
 
 _NAMES = tuple(field.name for field in fields(WebSocketBehavior))
 _HANDLERS = _NAMES[: _NAMES.index("max_payload_length")]
 _FLAGS = ("close_on_backpressure_limit", "reset_idle_timeout_on_send", "send_pings_automatically")
-_NUMBERS = ("max_payload_length", "max_backpressure", "idle_timeout", "close_timeout")
+_NUMBERS = ("max_payload_length", "max_backpressure", "idle_timeout", "close_timeout", "compression")
+_COMPRESSORS = frozenset(option for option in CompressOptions if option <= 0xFF)
+_DECOMPRESSORS = frozenset(option for option in CompressOptions if not option & 0xFF)
+_COMPRESSIONS = (
+    "CompressOptions.DISABLED, or SHARED_COMPRESSOR or a DEDICATED_COMPRESSOR, "
+    "| SHARED_DECOMPRESSOR or a DEDICATED_DECOMPRESSOR"
+)

@@ -117,6 +117,7 @@ class ck_ws_limits(Structure):
         ("pings", c_uint32),
         ("close_on_backlog", c_uint32),
         ("idle_on_send", c_uint32),
+        ("compression", c_uint32),
     ]
 
 
