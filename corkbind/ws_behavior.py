@@ -118,6 +118,5 @@ _NUMBERS = ("max_payload_length", "max_backpressure", "idle_timeout", "close_tim
 _COMPRESSORS = frozenset(option for option in CompressOptions if option <= 0xFF)
 _DECOMPRESSORS = frozenset(option for option in CompressOptions if not option & 0xFF)
 _COMPRESSIONS = (
-    "CompressOptions.DISABLED, or SHARED_COMPRESSOR or a DEDICATED_COMPRESSOR, "
-    "| SHARED_DECOMPRESSOR or a DEDICATED_DECOMPRESSOR"
+    "CompressOptions.DISABLED, or SHARED_COMPRESSOR or a DEDICATED_COMPRESSOR, | SHARED_DECOMPRESSOR or a DEDICATED_DECOMPRESSOR"
 )
