@@ -371,6 +371,7 @@ static void drop(ck_loop *loop, ck_deflated *out)
 static int squeeze(ck_loop *loop, z_stream *z, const char *data, size_t length, ck_deflated *out)
 {
     z->next_in = (Bytef *) (uintptr_t) data;
+    z->avail_in = 0; /* a message that failed has left some */
     do {
         if (z->avail_in == 0) {
             z->avail_in = length < UINT_MAX ? (unsigned) length : UINT_MAX;
