@@ -230,8 +230,7 @@ static bool begin_receiving(ck_loop *loop, ck_deflate *deflate)
     deflate->receiving = true;
     deflate->more = deflate->final = deflate->tail_given = false;
     deflate->inflated = 0;
-    deflate->text = (ck_utf8) {0, 0, 0};
-    return true;
+    return true; /* the check of its text stands between two characters */
 }
 
 static void end_receiving(ck_loop *loop, ck_deflate *deflate)
@@ -267,8 +266,8 @@ static int run(ck_deflate *deflate, ck_ws_part *compressed)
     z_stream *z = &deflate->decompressor->z;
     while (z->avail_out > 0 && give(deflate, compressed)) {
         int result = inflate(z, Z_SYNC_FLUSH);
-        deflate->more = z->avail_out == 0;
-        deflate->final = result == Z_STREAM_END;
+        deflate->final = result == Z_STREAM_END; /* which has no output left */
+        deflate->more = z->avail_out == 0 && !deflate->final;
         if (result == Z_STREAM_END) {
             (void) inflateResetKeep(z); /* the next block begins with the next byte, and may refer back */
         } else if (result == Z_MEM_ERROR) {

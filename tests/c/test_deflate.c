@@ -363,6 +363,9 @@ static void test_data_that_is_refused(void)
     EXPECT_END("\xF3\x48\xCD\xC9\xC9\x07\x00\x06", 1002);
     EXPECT_END("\xF2\x00\x11\x00\x00", 1002);                           /* WD-24: behind the beginning */
     EXPECT_END("\x04\x00", 1002);                                     /* a block of codes, cut off */
+    /* Cut off where what its sender has left out ends the block, but leaves two bits of the next. */
+    EXPECT_END("\x04\xC0\x01\x92\x24\x49\x92\x24\x49\x24"
+        "\x16\x35\x8F\xAC\x9E\xBD\xFF\x7F\xF7\x00", 1002);
     EXPECT_END("\x00\x02\x00\xFD\xFF\xC3\x28\x00", 1007);             /* WD-20 */
     EXPECT_END("\x00\x01\x00\xFE\xFF\xC3\x00", 1007);                 /* a character cut off */
     EXPECT_END("\x00\x02\x00\xFD\xFF\xFF\xFF\x07", 1007);             /* the first that is wrong counts */
@@ -467,6 +470,17 @@ static void test_windows(void)
         CHECK_FOR(offer, strncmp(world.log, "websocket 2 0 ", 14) == 0);
         close_server();
     }
+    /* Where nothing is kept the window is as large as a message may be, and no larger. */
+    for (unsigned limit = 512; limit <= 32768; limit *= 2) {
+        peer *client = upgraded_with(SHARED, limit, NAME);
+        size_t length = refer_back(packed, limit - 3, limit - 3);
+        for (size_t at = 0; at < length; at += 1000) {
+            bool last = at + 1000 >= length;
+            send_frame(client, (at ? 0 : CK_WS_BINARY | RSV1) | (last ? END : 0), packed + at, last ? length - at : 1000);
+        }
+        CHECK(strncmp(world.log, "websocket 2 0 ", 14) == 0);
+        close_server();
+    }
     for (unsigned length = 1; length < 600; length += 199) { /* WD-24: behind the beginning of all */
         for (int o = 0; o < OPTIONS; o++) {
             peer *client = upgraded(options_all[o]);
@@ -529,12 +543,13 @@ static size_t bomb(uint8_t *out, size_t room, size_t length)
     z_stream z;
     deflater(&z, 15, 9);
     size_t made = 0;
-    for (size_t at = 0; at < length; at += sizeof zeros) {
+    for (size_t left = length, size; left > 0; left -= size) {
+        size = left < sizeof zeros ? left : sizeof zeros;
         z.next_in = (Bytef *) zeros;
-        z.avail_in = sizeof zeros;
+        z.avail_in = (unsigned) size;
         z.next_out = out + made;
         z.avail_out = (unsigned) (room - made);
-        CHECK(deflate(&z, at + sizeof zeros < length ? Z_NO_FLUSH : Z_SYNC_FLUSH) == Z_OK);
+        CHECK(deflate(&z, left > size ? Z_NO_FLUSH : Z_SYNC_FLUSH) == Z_OK);
         made = room - z.avail_out;
     }
     deflateEnd(&z);
@@ -571,6 +586,49 @@ static void test_bombs(void) /* WD-14, WD-15 */
         CHECK(peak - before <= limit + 16384 + 131072);
         close_server();
     }
+}
+
+/* A message is over the limit by what has come of it, also when no more does. */
+static void test_limits_are_seen_at_once(void)
+{
+    uint8_t packed[1000];
+    for (int o = 0; o < OPTIONS; o++) {
+        for (unsigned size = LIMIT; size <= LIMIT + 1; size++) {
+            peer *client = upgraded(options_all[o]);
+            size_t length = bomb(packed, sizeof packed, size);
+            send_frame(client, CK_WS_TEXT | RSV1, packed, length);
+            CHECK_LOG(size > LIMIT ? "websocket 8 1009 |" : "");
+            close_server();
+        }
+    }
+}
+
+/* A block that is the last and fills the buffer of what is inflated to its end, or not quite. */
+static void test_final_blocks_that_fill(void)
+{
+    static char zeros[2 * CK_DEFLATE_OUTPUT + 300];
+    uint8_t packed[1000];
+    upgraded(OWN);
+    for (unsigned size = 2 * CK_DEFLATE_OUTPUT - 300; size <= sizeof zeros; size++) {
+        z_stream z;
+        deflater(&z, 15, 9);
+        z.next_in = (Bytef *) zeros;
+        z.avail_in = size;
+        z.next_out = packed;
+        z.avail_out = sizeof packed;
+        CHECK(deflate(&z, Z_FINISH) == Z_STREAM_END);
+        ck_deflate *deflate = ck_deflate_new(ck_loop_current(), &(ck_ws_terms) {.client_bits = 15}, 0, sizeof zeros);
+        ck_ws_part in = {.data = (char *) packed, .length = sizeof packed - z.avail_out, .opcode = CK_WS_BINARY, .last = true};
+        ck_ws_part part = {.last = false};
+        size_t made = 0;
+        while (!part.last && CHECK(ck_inflate(ck_loop_current(), deflate, &in, &part) == CK_WS_PART)) {
+            made += part.length;
+        }
+        CHECK(made == size);
+        deflateEnd(&z);
+        ck_deflate_free(ck_loop_current(), deflate);
+    }
+    close_server();
 }
 
 /* WD-16: input that brings nothing has a limit as well. */
@@ -886,6 +944,8 @@ int main(void)
     test_frames_that_are_refused();
     test_windows();
     test_bombs();
+    test_limits_are_seen_at_once();
+    test_final_blocks_that_fill();
     test_empty_blocks();
     test_bytes_that_are_sent();
     test_fragments_that_are_sent();
