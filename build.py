@@ -8,8 +8,8 @@
     python3 build.py fuzz       fuzz the C under sanitizers (see docs/explanation/testing.md)
     python3 build.py clean      remove everything that the above made
 
-It needs Python 3.10 and a C compiler (CC in the environment chooses one), and
-nothing else. It is also the build hook of the wheel: see CorkbindBuildHook.
+It needs Python 3.10, a C compiler (CC in the environment chooses one) and zlib,
+and nothing else. It is also the build hook of the wheel: see CorkbindBuildHook.
 """
 
 from __future__ import annotations
