@@ -8,8 +8,8 @@
     python3 build.py fuzz       fuzz the C under sanitizers (see docs/explanation/testing.md)
     python3 build.py clean      remove everything that the above made
 
-It needs Python 3.10 and a C compiler (CC in the environment chooses one), and
-nothing else. It is also the build hook of the wheel: see CorkbindBuildHook.
+It needs Python 3.10, a C compiler (CC in the environment chooses one) and zlib,
+and nothing else. It is also the build hook of the wheel: see CorkbindBuildHook.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ SANITIZED_LIBRARY = OUT / "asan" / "libcorkbind.so"
 SOURCES = ("vendor/uSockets/src", "corkbind/core")
 TEST_SOURCES = {"vendor/uSockets/tests": SOURCES[:1], "tests/c": SOURCES}
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+LIBRARIES = ("-lpthread", "-lz")
 JOBS = os.cpu_count() or 1
 
 INCLUDES = [f"-I{ROOT / path}" for path in ("vendor/uSockets/src", "corkbind/include", "corkbind/core")]
@@ -61,6 +62,13 @@ COMPILER_PACKAGES = {
     "apk": "sudo apk add gcc musl-dev linux-headers",
     "pacman": "sudo pacman -S gcc",
     "brew": "brew install gcc",
+}
+ZLIB_PACKAGES = {
+    "apt-get": "sudo apt-get install zlib1g-dev",
+    "dnf": "sudo dnf install zlib-devel",
+    "apk": "sudo apk add zlib-dev",
+    "pacman": "sudo pacman -S zlib",
+    "brew": "brew install zlib",
 }
 VENV_PACKAGES = {"apt-get": "sudo apt-get install python3-venv", "apk": "sudo apk add python3 py3-pip"}
 
@@ -128,26 +136,38 @@ def compilers_for_tests() -> list[str]:
     return found
 
 
+PROBE = "#include <stdio.h>\nint probe(void); int probe(void) { return puts(__FILE__); }\n"
+ZLIB_PROBE = "#include <zlib.h>\nint probe(void); int probe(void) { return zlibVersion()[0] == ZLIB_VERSION[0]; }\n"
+
+
 @lru_cache
-def takes(cc: str, *flags: str) -> bool:
+def takes(cc: str, *flags: str, source: str = PROBE) -> bool:
     """Tells whether the compiler and its linker accept the flags without a warning."""
-    key = hashlib.sha256("\0".join([cc, compiler_version(cc), *flags]).encode()).hexdigest()[:24]
+    key = hashlib.sha256("\0".join([cc, compiler_version(cc), source, *flags]).encode()).hexdigest()[:24]
     answer = OUT / "probe" / key
     if not answer.exists():
         answer.parent.mkdir(parents=True, exist_ok=True)
         command = [*cc.split(), *flags, "-Werror", "-shared", "-fPIC", "-x", "c", "-", "-o", f"{answer}.so"]
-        source = "#include <stdio.h>\nint probe(void); int probe(void) { return puts(__FILE__); }\n"
         works = subprocess.run(command, input=source, capture_output=True, text=True).returncode == 0
         Path(f"{answer}.so").unlink(missing_ok=True)
         answer.write_text("yes" if works else "no")
     return answer.read_text() == "yes"
 
 
+def require_headers(cc: str) -> None:
+    """Raises BuildError where the headers of C or of zlib are missing; looks again the next time."""
+    for source, missing, packages in (
+        (PROBE, f"{cc} cannot compile a C program; install its headers", COMPILER_PACKAGES),
+        (ZLIB_PROBE, f"{cc} finds no zlib, which compresses WebSockets; install its headers", ZLIB_PACKAGES),
+    ):
+        if not takes(cc, *(["-lz"] if source == ZLIB_PROBE else []), source=source):
+            shutil.rmtree(OUT / "probe")
+            raise BuildError(f"{missing}: {package_hint(packages)}")
+
+
 def usable(cc: str, flags: Iterable[str]) -> list[str]:
     """Returns those of the optional flags that the compiler takes."""
-    if not takes(cc):
-        shutil.rmtree(OUT / "probe")
-        raise BuildError(f"{cc} cannot compile a C program; install its headers: {package_hint(COMPILER_PACKAGES)}")
+    require_headers(cc)
     return [flag for flag in flags if takes(cc, flag)]
 
 
@@ -224,7 +244,7 @@ def c_files(*folders: str) -> list[Path]:
 
 def link(flavour: Flavour, objects: Sequence[Path], target: Path, flags: Sequence[str] = ()) -> None:
     """Links unless the target is newer than all of its objects and made by the same command."""
-    command = [*flavour.cc.split(), *flavour.flags, *flags, *map(str, objects), "-lpthread"]
+    command = [*flavour.cc.split(), *flavour.flags, *flags, *map(str, objects), *LIBRARIES]
     stamp = OUT / "links" / hashlib.sha256("\0".join([str(target), *command]).encode()).hexdigest()[:24]
     recorded = stamp.read_text() if stamp.exists() else ""
     state = hashlib.sha256("".join(map(digest_of, objects)).encode()).hexdigest()
@@ -325,6 +345,7 @@ def c_tests() -> list[CTest]:
     """Returns every C test with every compiler, and the scanning ones on other kinds of machine."""
     found = []
     for cc in compilers_for_tests():
+        require_headers(cc)
         if not takes(cc, *SANITIZE):
             require_in_ci(f"{cc} has no sanitizers (Debian: libclang-rt-dev of its version)")
             continue

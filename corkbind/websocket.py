@@ -28,6 +28,7 @@ _T = TypeVar("_T")
 _ck_ws_send: Callable[[int, bytes, int, int], int] = lib.ck_ws_send
 _ck_ws_close: Callable[[int, int, bytes, int], int] = lib.ck_ws_close
 _ck_ws_terminate: Callable[[int], int] = lib.ck_ws_terminate
+_ck_ws_compressed: Callable[[int], int] = lib.ck_ws_compressed
 _ck_ws_buffered: Callable[[int], int] = lib.ck_ws_buffered
 _ck_ws_cork: Callable[[int], int] = lib.ck_ws_cork
 _ck_ws_uncork: Callable[[int], int] = lib.ck_ws_uncork
@@ -35,6 +36,7 @@ _ck_ws_flush: Callable[[int], int] = lib.ck_ws_flush
 _ck_corked: Callable[[], int] = lib.ck_corked
 
 _FIN: Final = 0x80
+_COMPRESS: Final = 0x40
 _STATUS: Final = (SendStatus.BACKPRESSURE, SendStatus.SUCCESS, SendStatus.DROPPED)
 _REASON_MOST: Final = 123
 _CONTROL_MOST: Final = 125
@@ -61,11 +63,12 @@ class WebSocket(WebSocketInbox, WebSocketFlow):
 
     # -- Messages --
 
-    def send(self, message: Any, opcode: int | None = None, fin: bool = True) -> SendStatus:
+    def send(self, message: Any, opcode: int | None = None, compress: bool = False, fin: bool = True) -> SendStatus:
         """Send a message: str as text, bytes as binary, anything else as JSON.
 
         Args:
             opcode: OpCode.TEXT or BINARY in place of what the type says, or PING, PONG.
+            compress: send it compressed, where the route and the client have agreed on that.
             fin: False when `send_fragment` and `send_last_fragment` will follow.
 
         Returns:
@@ -86,18 +89,24 @@ class WebSocket(WebSocketInbox, WebSocketFlow):
         else:
             data = _as_json(message)
             first = OpCode.TEXT if opcode is None else opcode
+        if compress:
+            first |= _COMPRESS
         return self._send(data, first | _FIN if fin else first, message)
 
-    def send_first_fragment(self, message: str | bytes, opcode: int | None = None) -> SendStatus:
-        """Begin a message that is sent in parts; text is cut between characters."""
-        return self.send(message, opcode, False)
+    def send_first_fragment(self, message: str | bytes, opcode: int | None = None, compress: bool = False) -> SendStatus:
+        """Begin a message that is sent in parts; text is cut between characters.
 
-    def send_fragment(self, message: str | bytes) -> SendStatus:
-        """Send the next part of a message."""
-        return self.send(message, OpCode.CONTINUATION, False)
+        Args:
+            compress: send all of its parts compressed.
+        """
+        return self.send(message, opcode, compress, False)
 
-    def send_last_fragment(self, message: str | bytes) -> SendStatus:
-        """Send the last part of a message."""
+    def send_fragment(self, message: str | bytes, compress: bool = False) -> SendStatus:
+        """Send the next part of a message. `compress` is what the first part says, whatever it is here."""
+        return self.send(message, OpCode.CONTINUATION, False, False)
+
+    def send_last_fragment(self, message: str | bytes, compress: bool = False) -> SendStatus:
+        """Send the last part of a message. `compress` is what the first part says, whatever it is here."""
         return self.send(message, OpCode.CONTINUATION)
 
     def ping(self, data: bytes = b"") -> SendStatus:
@@ -208,10 +217,10 @@ class WebSocket(WebSocketInbox, WebSocketFlow):
             self._blocks -= 1
             _ck_ws_uncork(self._handle)
 
-    def cork_send(self, message: Any, opcode: int | None = None, fin: bool = True) -> SendStatus:
+    def cork_send(self, message: Any, opcode: int | None = None, compress: bool = False, fin: bool = True) -> SendStatus:
         """Send in one send with whatever else is packed."""
         with self.corked():
-            return self.send(message, opcode, fin)
+            return self.send(message, opcode, compress, fin)
 
     def flush(self) -> None:
         """Send what is packed now."""
@@ -249,6 +258,11 @@ class WebSocket(WebSocketInbox, WebSocketFlow):
     def get_remote_address(self) -> str | None:
         """Return the client's address as text; None on a Unix socket. It stays after the end."""
         return address_text(self._address)
+
+    @property
+    def compressed(self) -> bool:
+        """Tell whether compression has been agreed on with the client; False when it is over."""
+        return _ck_ws_compressed(self._handle) > 0
 
     @property
     def handle(self) -> int:

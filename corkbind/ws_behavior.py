@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from corkbind.enums import CompressOptions
 from corkbind.ws_origins import origin_set
 
 _IDLE_LEAST, _IDLE_MOST = 8, 960
@@ -41,6 +42,7 @@ class WebSocketBehavior:
             most; else they run one after the other.
         origins: from which pages browsers may open it, as ["https://example.com"], with
             None among them for clients that do not say; others get 403. None = from any.
+        compression: CompressOptions, a compressor | a decompressor; one that is left out is shared.
     """
 
     upgrade: Callable[..., Any] | None = None
@@ -61,6 +63,7 @@ class WebSocketBehavior:
     max_lifetime: int = 0
     concurrent: bool = False
     origins: Collection[str | None] | None = None
+    compression: int = CompressOptions.DISABLED
 
     def __post_init__(self) -> None:
         for name in _HANDLERS:
@@ -84,6 +87,8 @@ class WebSocketBehavior:
             raise ValueError(f"max_lifetime must be 0 to {_LIFETIME_MOST} minutes, not {self.max_lifetime}")
         if self.origins is not None:
             object.__setattr__(self, "origins", origin_set(self.origins))  # the class is frozen
+        if self.compression & 0xFF not in _COMPRESSORS or self.compression & ~0xFF not in _DECOMPRESSORS:
+            raise ValueError(f"compression must be {_COMPRESSIONS}, not {self.compression!r}")
 
     @classmethod
     def of(cls, behavior: object, options: Mapping[str, Any]) -> WebSocketBehavior:
@@ -118,10 +123,16 @@ class WebSocketBehavior:
             "close_on_backlog": int(self.close_on_backpressure_limit),
             "idle_on_send": int(self.reset_idle_timeout_on_send),
             "lifetime_minutes": self.max_lifetime,
+            "compression": int(self.compression),
         }
 
 
 _NAMES = tuple(field.name for field in fields(WebSocketBehavior))
 _HANDLERS = _NAMES[: _NAMES.index("max_payload_length")]
 _FLAGS = ("close_on_backpressure_limit", "reset_idle_timeout_on_send", "send_pings_automatically", "concurrent")
-_NUMBERS = ("max_payload_length", "max_backpressure", "idle_timeout", "close_timeout", "max_lifetime")
+_NUMBERS = ("max_payload_length", "max_backpressure", "idle_timeout", "close_timeout", "max_lifetime", "compression")
+_COMPRESSORS = frozenset(option for option in CompressOptions if option <= 0xFF)
+_DECOMPRESSORS = frozenset(option for option in CompressOptions if not option & 0xFF)
+_COMPRESSIONS = (
+    "CompressOptions.DISABLED, or SHARED_COMPRESSOR or a DEDICATED_COMPRESSOR, | SHARED_DECOMPRESSOR or a DEDICATED_DECOMPRESSOR"
+)

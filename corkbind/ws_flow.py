@@ -24,7 +24,7 @@ class WebSocketFlow(WebSocketCore):
     #: Those who wait until all has left.
     _drains: tuple[Future[bool], ...] = ()
 
-    def send(self, message: Any, opcode: int | None = None, fin: bool = True) -> SendStatus:
+    def send(self, message: Any, opcode: int | None = None, compress: bool = False, fin: bool = True) -> SendStatus:
         """Send a message; the writing class does."""
         raise NotImplementedError
 
@@ -58,7 +58,7 @@ class WebSocketFlow(WebSocketCore):
             if not future.done():
                 future.set_result(drained)
 
-    async def send_wait(self, message: Any, opcode: int | None = None, fin: bool = True) -> None:
+    async def send_wait(self, message: Any, opcode: int | None = None, compress: bool = False, fin: bool = True) -> None:
         """Send as `send` does, and wait while some of it waits for the client; nothing is ever dropped.
 
         When more than `max_backpressure` waits already, it waits for that to leave before it sends.
@@ -71,5 +71,5 @@ class WebSocketFlow(WebSocketCore):
         most = self._behavior.max_backpressure
         while most and _ck_ws_buffered(self._handle) > most:
             await self.drained()
-        if self.send(message, opcode, fin) is SendStatus.BACKPRESSURE:
+        if self.send(message, opcode, compress, fin) is SendStatus.BACKPRESSURE:
             await self.drained()

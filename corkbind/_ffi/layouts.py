@@ -118,6 +118,7 @@ class ck_ws_limits(Structure):
         ("close_on_backlog", c_uint32),
         ("idle_on_send", c_uint32),
         ("lifetime_minutes", c_uint32),
+        ("compression", c_uint32),
     ]
 
 

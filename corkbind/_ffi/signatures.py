@@ -179,6 +179,7 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_ws_send", c_int, HOT),
     Row("ck_ws_close", c_int, HOT),
     Row("ck_ws_terminate", c_int, HOT),
+    Row("ck_ws_compressed", c_int, HOT),
     Row("ck_ws_pause", c_int, HOT),
     Row("ck_ws_buffered", c_int, HOT),
     Row("ck_ws_cork", c_int, HOT),

@@ -32,6 +32,7 @@ static const ck_abi_entry table[] = {
     OFFSET(ck_ws_limits, message), OFFSET(ck_ws_limits, backlog), OFFSET(ck_ws_limits, idle_seconds),
     OFFSET(ck_ws_limits, close_seconds), OFFSET(ck_ws_limits, pings), OFFSET(ck_ws_limits, close_on_backlog),
     OFFSET(ck_ws_limits, idle_on_send), OFFSET(ck_ws_limits, lifetime_minutes),
+    OFFSET(ck_ws_limits, compression),
     SIZE(ck_stats),
     OFFSET(ck_stats, requests), OFFSET(ck_stats, responses), OFFSET(ck_stats, sends), OFFSET(ck_stats, bytes),
     OFFSET(ck_stats, overflows), OFFSET(ck_stats, nested_corks), OFFSET(ck_stats, rollbacks),

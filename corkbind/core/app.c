@@ -4,6 +4,7 @@
 
 #include "http.h"
 #include "libusockets_ext.h"
+#include "ws_extensions.h"
 
 static ck_app *app_of(uint32_t handle, int *error)
 {
@@ -184,6 +185,9 @@ int ck_app_websocket(uint32_t handle, const char *pattern, size_t length, int ro
     ck_app *app = app_of(handle, &error);
     if (!app) {
         return error;
+    }
+    if (!ck_ws_compression_valid(limits->compression)) {
+        return -EINVAL;
     }
     if (!app->websockets && !(app->websockets = ck_router_create(app->loop->sys))) {
         return -ENOMEM;

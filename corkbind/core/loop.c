@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "deflate.h"
 #include "http.h"
 
 /* A thread's loop is found without a call into the dynamic linker. */
@@ -326,6 +327,7 @@ void ck_loop_destroy(ck_loop *loop)
         ck_free(loop, exchange);
     }
     ck_corks_free(loop);
+    ck_deflate_free_shared(loop);
     us_loop_free(loop->us);
     ck_handles_free(&loop->handles);
     unregister_loop(loop);

@@ -10,6 +10,7 @@
 #include "libusockets_ext.h"
 
 struct ck_connection;
+struct ck_deflate_loop;
 struct ck_exchange;
 
 enum { CK_DATE_LENGTH = 37 }; /* "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n" */
@@ -20,6 +21,7 @@ typedef struct ck_loop {
     ck_handles handles;
     ck_callbacks callbacks;
     ck_corks corks;
+    struct ck_deflate_loop *deflate;    /* what its WebSockets compress with; NULL until one does */
     struct ck_exchange *spare_exchanges;
     unsigned spare_count;
     struct ck_connection *resume_first; /* connections with input to go on with; see ck_loop_resume_later */

@@ -19,7 +19,7 @@
 #include "poison.h"
 #include "python.h"
 
-enum { PING_MARGIN_MAX = 20, PING_MARGIN_MIN = 8, IDLE_PER_MARGIN = 6 };
+enum { PING_MARGIN_MAX = 20, PING_MARGIN_MIN = 8, IDLE_PER_MARGIN = 6, RSV_2_AND_3 = 0x30 };
 
 /* ---- To the application ---- */
 
@@ -55,6 +55,7 @@ void ck_websocket_over(ck_connection *connection, unsigned code, const char *rea
         (void) tell(websocket, CK_WS_EVENT_CLOSED, "", 0, (int) code); /* the empty string is always there */
     }
     ck_free(loop, websocket->message);
+    ck_deflate_free(loop, websocket->deflate);
     ck_poison(websocket, sizeof(*websocket));
     ck_free(loop, websocket);
 }
@@ -80,11 +81,14 @@ static void fail(ck_connection *connection, unsigned code)
 
 /* ---- Messages ---- */
 
+/* Keeps a part, in never more memory than a message may have. */
 static bool append(ck_websocket *websocket, const ck_ws_part *part)
 {
     size_t needed = websocket->message_length + part->length;
     if (needed > websocket->message_capacity) {
+        uint64_t most = websocket->limits.message;
         size_t capacity = needed + websocket->message_length / 2;
+        capacity = capacity > most ? (size_t) most : capacity; /* the reader has seen to it that it is enough */
         char *message = ck_resize(websocket->connection->stream.loop, websocket->message, capacity);
         if (!message) {
             return false;
@@ -117,9 +121,6 @@ static void deliver_collected(ck_connection *connection, int event)
 static void take_part(ck_connection *connection, const ck_ws_part *part)
 {
     ck_websocket *websocket = connection->websocket;
-    if (websocket->closing) {
-        return; /* who has closed wants no more messages */
-    }
     if (part->last && !websocket->message_length) {
         if (!tell(websocket, part->opcode, part->data, part->length, 0)) {
             fail(connection, CK_WS_FAILED);
@@ -128,6 +129,36 @@ static void take_part(ck_connection *connection, const ck_ws_part *part)
         fail(connection, CK_WS_FAILED);
     } else if (part->last) {
         deliver_collected(connection, part->opcode);
+    }
+}
+
+/* Inflates what has come: to at most one message, after which the WebSocket may be over. */
+static void take_compressed(ck_connection *connection, ck_ws_part *compressed)
+{
+    ck_loop *loop = connection->stream.loop;
+    for (;;) {
+        ck_ws_part part;
+        int result = ck_inflate(loop, connection->websocket->deflate, compressed, &part);
+        if (result < 0) {
+            fail(connection, (unsigned) -result);
+        } else if (result == CK_WS_PART) {
+            take_part(connection, &part);
+        }
+        if (result != CK_WS_PART || part.last || !connection->websocket) {
+            return;
+        }
+    }
+}
+
+static void take_data(ck_connection *connection, ck_ws_part *part)
+{
+    if (connection->websocket->closing) {
+        return; /* who has closed wants no more messages */
+    }
+    if (part->compressed) {
+        take_compressed(connection, part);
+    } else {
+        take_part(connection, part);
     }
 }
 
@@ -190,7 +221,7 @@ bool ck_websocket_take(ck_connection *connection, ck_cursor *cursor)
     if (result < 0) {
         fail(connection, (unsigned) -result);
     } else if (result == CK_WS_PART) {
-        take_part(connection, &part);
+        take_data(connection, &part);
     } else if (result == CK_WS_CONTROL) {
         take_control(connection, &part);
     }
@@ -329,9 +360,10 @@ static bool in_order(const ck_websocket *websocket, unsigned first, int length)
 {
     unsigned opcode = first & 0x0F;
     if (opcode >= CK_WS_CLOSE) {
-        return (opcode == CK_WS_PING || opcode == CK_WS_PONG) && (first & CK_WS_FIN) && length <= CK_WS_CONTROL_MAX;
+        bool known = opcode == CK_WS_PING || opcode == CK_WS_PONG;
+        return known && (first & CK_WS_FIN) && !(first & RSV_2_AND_3) && length <= CK_WS_CONTROL_MAX;
     }
-    return opcode <= CK_WS_BINARY && (opcode == CK_WS_CONTINUATION) == websocket->fragmented;
+    return opcode <= CK_WS_BINARY && (opcode == CK_WS_CONTINUATION) == websocket->fragmented && !(first & RSV_2_AND_3);
 }
 
 /* The client does not read, and has what it may have. Part of a message is never left out. */
@@ -340,6 +372,33 @@ static bool over_backlog(const ck_websocket *websocket, unsigned first)
     const ck_stream *stream = &websocket->connection->stream;
     size_t waiting = ck_stream_buffered(stream) - ck_stream_packed(stream);
     return websocket->limits.backlog && waiting > websocket->limits.backlog && (first & 0x0F) != CK_WS_CONTINUATION;
+}
+
+/* Whether a frame is to be compressed: what its message began with decides for all of it. */
+static bool compresses(const ck_websocket *websocket, unsigned first)
+{
+    unsigned opcode = first & 0x0F;
+    if (!websocket->deflate || opcode > CK_WS_BINARY) {
+        return false;
+    }
+    return opcode == CK_WS_CONTINUATION ? websocket->deflate->sending : (first & CK_WS_RSV1) != 0;
+}
+
+/* Writes a frame. Returns 0, CK_ABORTED or CK_NOMEM. */
+static int send_frame(ck_websocket *websocket, const char *data, size_t length, unsigned first)
+{
+    ck_stream *stream = &websocket->connection->stream;
+    bool compressed = compresses(websocket, first);
+    first &= ~(unsigned) CK_WS_RSV1;
+    int result = compressed ? ck_ws_write_compressed(stream, websocket->deflate, first, data, length)
+                            : ck_ws_write(stream, first, data, length);
+    if (result == CK_OK && (first & 0x0F) < CK_WS_CLOSE) {
+        websocket->fragmented = !(first & CK_WS_FIN);
+        if (websocket->deflate) {
+            websocket->deflate->sending = compressed && websocket->fragmented;
+        }
+    }
+    return result;
 }
 
 int ck_ws_send(uint32_t handle, const char *data, int length, int first)
@@ -360,17 +419,21 @@ int ck_ws_send(uint32_t handle, const char *data, int length, int first)
         }
         return CK_WS_DROPPED;
     }
-    error = ck_ws_write(&connection->stream, (unsigned) first, data, (size_t) length);
+    error = send_frame(websocket, data, (size_t) length, (unsigned) first);
     if (error != CK_OK) {
         return error;
-    }
-    if ((first & 0x0F) < CK_WS_CLOSE) {
-        websocket->fragmented = !(first & CK_WS_FIN);
     }
     if (websocket->limits.idle_on_send) {
         ck_connection_timer_for_phase(connection);
     }
     return ck_stream_waits(&connection->stream) ? CK_WS_WAITS : CK_WS_SENT;
+}
+
+int ck_ws_compressed(uint32_t handle)
+{
+    int error;
+    const ck_websocket *websocket = websocket_of(handle, &error);
+    return websocket ? websocket->deflate != NULL : error;
 }
 
 int ck_ws_pause(uint32_t handle, int paused)

@@ -2,6 +2,7 @@
 #ifndef CK_WS_CONNECTION_H
 #define CK_WS_CONNECTION_H
 
+#include "deflate.h"
 #include "http.h"
 #include "ws_frame.h"
 
@@ -10,6 +11,7 @@ typedef struct ck_websocket {
     uint32_t handle;
     ck_ws_limits limits;
     ck_ws_reader reader;
+    ck_deflate *deflate;     /* not NULL: permessage-deflate has been agreed on */
     char *message;           /* payload of a message that has not come whole */
     size_t message_length;
     size_t message_capacity;

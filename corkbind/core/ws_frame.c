@@ -10,11 +10,13 @@
 
 enum {
     MASKED = 0x80,       /* of the second byte */
-    RESERVED = 0x70,     /* RSV1 to RSV3 of the first: no extension is there to give them a meaning */
+    RESERVED = 0x70,     /* RSV1 to RSV3 of the first, to which only an extension gives a meaning */
     LENGTH_16 = 126,
     LENGTH_64 = 127,
     START = 2,           /* bytes of a header before the length proper */
     ON = 3,              /* beside CK_WS_MORE, CK_WS_PART, CK_WS_CONTROL: go on reading */
+    GROWTH = 8,          /* of a message by compressing it... */
+    GROWTH_BYTES = 1024, /* ...and what a short one may have beside */
 };
 
 void ck_ws_reader_init(ck_ws_reader *reader, uint64_t limit)
@@ -67,12 +69,19 @@ static bool collect(ck_ws_reader *reader, char **data, size_t *length, size_t wa
     return true;
 }
 
+/* RFC 7692 S6: with the first frame of a message only. */
+static bool may_be_compressed(const ck_ws_reader *reader, uint8_t opcode)
+{
+    return reader->deflate && (opcode == CK_WS_TEXT || opcode == CK_WS_BINARY);
+}
+
 /* Judges the first two bytes. Returns ON or a refusal. */
 static int check_start(const ck_ws_reader *reader)
 {
     uint8_t first = reader->header[0], second = reader->header[1];
     uint8_t opcode = first & 0x0F;
-    if ((first & RESERVED) || !(second & MASKED)) /* S5.2, S5.1 */
+    int reserved = may_be_compressed(reader, opcode) ? RESERVED & ~CK_WS_RSV1 : RESERVED;
+    if ((first & reserved) || !(second & MASKED)) /* S5.2, S5.1 */
         return -CK_WS_PROTOCOL_ERROR;
     if (is_control(opcode)) { /* S5.5: whole, and short */
         bool fits = (first & CK_WS_FIN) && (second & 0x7F) <= CK_WS_CONTROL_MAX;
@@ -92,13 +101,25 @@ static uint64_t number(const uint8_t *bytes, size_t count)
     return value;
 }
 
+uint64_t ck_ws_compressed_limit(uint64_t limit)
+{
+    return limit > (UINT64_MAX - GROWTH_BYTES) / GROWTH ? UINT64_MAX : limit * GROWTH + GROWTH_BYTES;
+}
+
+/* Bytes that the message may have, of which a frame's header is there. */
+static uint64_t limit_of(const ck_ws_reader *reader)
+{
+    bool compressed = reader->message ? reader->compressed : (reader->header[0] & CK_WS_RSV1) != 0;
+    return compressed ? ck_ws_compressed_limit(reader->limit) : reader->limit;
+}
+
 /* Judges the length, of which `extended` bytes follow the first two. */
 static int check_length(ck_ws_reader *reader, size_t extended)
 {
     uint64_t length = extended ? number(reader->header + START, extended) : reader->header[1] & 0x7FU;
     if (length > INT64_MAX || (extended == 8 && length <= UINT16_MAX) || (extended == 2 && length < LENGTH_16))
         return -CK_WS_PROTOCOL_ERROR; /* S5.2: the shortest form */
-    if (!is_control(reader->header[0] & 0x0F) && length > reader->limit - reader->announced)
+    if (!is_control(reader->header[0] & 0x0F) && length > limit_of(reader) - reader->announced)
         return -CK_WS_TOO_BIG;
     reader->left = length;
     return ON;
@@ -117,8 +138,10 @@ static int begin_frame(ck_ws_reader *reader)
         reader->control_length = 0;
         return ON;
     }
-    if (!reader->message)
+    if (!reader->message) {
         reader->message = reader->opcode;
+        reader->compressed = (reader->header[0] & CK_WS_RSV1) != 0;
+    }
     reader->announced += reader->left;
     if (reader->left == 0 && !reader->final && ++reader->empty > CK_WS_EMPTY_MAX)
         return -CK_WS_TOO_BIG;
@@ -172,16 +195,19 @@ static int take_data(ck_ws_reader *reader, char **data, size_t *length, ck_ws_pa
 {
     char *start = *data;
     size_t taken = take_payload(reader, data, length);
-    bool text = reader->message == CK_WS_TEXT;
+    bool text = reader->message == CK_WS_TEXT && !reader->compressed;
     if (text && ck_utf8_check(&reader->text, start, taken) < taken)
         return -CK_WS_BAD_TEXT;
     reader->in_payload = reader->left > 0;
     bool last = !reader->in_payload && reader->final;
     if (last && text && !ck_utf8_complete(&reader->text))
         return -CK_WS_BAD_TEXT;
+    if (last && reader->compressed && reader->announced == 0) /* not even an empty message compresses to nothing */
+        return -CK_WS_PROTOCOL_ERROR;
     if (taken == 0 && !last)
         return reader->in_payload ? CK_WS_MORE : ON;
-    *part = (ck_ws_part){.data = start, .length = taken, .opcode = reader->message, .last = last};
+    bool compressed = reader->compressed;
+    *part = (ck_ws_part){.data = start, .length = taken, .opcode = reader->message, .last = last, .compressed = compressed};
     if (last)
         end_message(reader);
     return CK_WS_PART;

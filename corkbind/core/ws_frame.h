@@ -8,6 +8,7 @@
 
 #include "utf8.h"
 
+struct ck_deflate;
 struct ck_stream;
 
 enum ck_ws_opcode {
@@ -22,6 +23,7 @@ enum ck_ws_close_code {
 
 enum {
     CK_WS_FIN = 0x80,             /* of the first byte of a frame */
+    CK_WS_RSV1 = 0x40,            /* the message is compressed (RFC 7692 S6) */
     CK_WS_CONTROL_MAX = 125,      /* S5.5 */
     CK_WS_REASON_MAX = 123,
     CK_WS_CLIENT_HEADER_MAX = 14,
@@ -42,6 +44,7 @@ typedef struct ck_ws_part {
     uint16_t code;          /* of a close frame: its code, CK_WS_NO_CODE when it is empty; data is the reason */
     uint8_t opcode;         /* of the message, or of the control frame */
     bool last;              /* the message is complete */
+    bool compressed;        /* the message is, so text has not been checked */
 } ck_ws_part;
 
 typedef struct ck_ws_reader {
@@ -55,6 +58,8 @@ typedef struct ck_ws_reader {
     bool final;             /* the frame's FIN */
     bool in_payload;
     bool closed;            /* a close frame has come: nothing counts after it */
+    bool deflate;           /* messages may be compressed; to be set after ck_ws_reader_init */
+    bool compressed;        /* the message is */
     uint8_t mask_at;        /* byte of the mask for the next byte of the payload */
     uint8_t header_length;
     uint8_t control_length;
@@ -65,6 +70,10 @@ typedef struct ck_ws_reader {
 } ck_ws_reader;
 
 void ck_ws_reader_init(ck_ws_reader *reader, uint64_t limit);
+
+/* Returns the bytes that a compressed message may have: more than compressing can add, also when
+ * each byte is flushed for itself, so that what brings a message no further has an end. */
+uint64_t ck_ws_compressed_limit(uint64_t limit);
 
 /* Reads up to the next part. Unmasks payload where it lies.
  * Advances *data and reduces *length by what it used. Takes no memory: what a header
@@ -87,6 +96,9 @@ size_t ck_ws_put_header(char *out, unsigned first, uint64_t length);
 
 /* Packs or sends a frame. Returns 0, CK_ABORTED or CK_NOMEM. */
 int ck_ws_write(struct ck_stream *stream, unsigned first, const char *data, size_t length);
+
+/* The same, compressing the payload. What fails leaves nothing of it packed. */
+int ck_ws_write_compressed(struct ck_stream *stream, struct ck_deflate *deflate, unsigned first, const char *data, size_t length);
 
 /* The same of a close frame; CK_WS_NO_CODE makes it empty. `length` is at most CK_WS_REASON_MAX. */
 int ck_ws_write_close(struct ck_stream *stream, unsigned code, const char *reason, size_t length);

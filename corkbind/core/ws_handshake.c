@@ -1,24 +1,13 @@
 /* The checks of the opening handshake.
  *
  * What the head parser knows already is not looked at again: it refuses a second
- * key, and it has found out whether Connection names Upgrade. No extension is
- * implemented, so none is ever accepted; but a list of them that cannot be read is
- * refused, as any other field that breaks its grammar. */
+ * key, and it has found out whether Connection names Upgrade. Extensions are the
+ * business of ws_extensions.c. */
 #include "ws_handshake.h"
 
-#include "parser.h"
 #include "sha1.h"
-
-/* What is left of a field's value. */
-struct rest {
-    const char *at;
-    size_t length;
-};
-
-static struct rest value_of(const ck_head *head, const char *data, int field)
-{
-    return (struct rest){data + head->fields[field].value_offset, head->fields[field].value_length};
-}
+#include "ws_extensions.h"
+#include "ws_fields.h"
 
 /* Takes the next item of a comma-separated list. Returns false when there is none. */
 static bool next_item(struct rest *list, struct rest *item)
@@ -31,11 +20,6 @@ static bool next_item(struct rest *list, struct rest *item)
     trim(&item->at, &item->length);
     return true;
 }
-
-/* Finds the next field of a name and moves on behind it. */
-#define EACH_FIELD(head, data, name, field)                                                                    \
-    int field = ck_head_find(head, data, name, sizeof(name) - 1, 0); field >= 0;                               \
-    field = ck_head_find(head, data, name, sizeof(name) - 1, field + 1)
 
 bool ck_ws_wanted(const ck_head *head, const char *data)
 {
@@ -119,83 +103,6 @@ bool ck_ws_offers(const ck_head *head, const char *data, const char *name, size_
     return false;
 }
 
-/* ---- Extensions, S9.1 ---- */
-
-static void skip_blanks(struct rest *text)
-{
-    while (text->length > 0 && is_blank(text->at[0])) {
-        text->at++;
-        text->length--;
-    }
-}
-
-/* Passes over one byte, and blanks before and behind it. */
-static bool take_mark(struct rest *text, char mark)
-{
-    skip_blanks(text);
-    if (text->length == 0 || text->at[0] != mark)
-        return false;
-    text->at++;
-    text->length--;
-    skip_blanks(text);
-    return true;
-}
-
-static bool take_token(struct rest *text)
-{
-    size_t length = ck_scan_token(text->at, text->length);
-    text->at += length;
-    text->length -= length;
-    return length > 0;
-}
-
-/* A quoted string whose content, without its backslashes, is a token. */
-static bool take_quoted(struct rest *text)
-{
-    size_t at = 1, content = 0;
-    for (; at < text->length && text->at[at] != '"'; at++, content++) {
-        if (text->at[at] == '\\' && ++at == text->length)
-            return false;
-        if (!ck_byte_is(text->at[at], CK_IN_TOKEN))
-            return false;
-    }
-    if (at == text->length || content == 0)
-        return false;
-    text->at += at + 1;
-    text->length -= at + 1;
-    return true;
-}
-
-static bool take_extension(struct rest *text)
-{
-    if (!take_token(text))
-        return false;
-    while (take_mark(text, ';')) {
-        if (!take_token(text))
-            return false;
-        if (!take_mark(text, '='))
-            continue;
-        bool quoted = text->length > 0 && text->at[0] == '"';
-        if (!(quoted ? take_quoted(text) : take_token(text)))
-            return false;
-    }
-    return true;
-}
-
-static bool extensions_valid(const ck_head *head, const char *data)
-{
-    for (EACH_FIELD(head, data, "sec-websocket-extensions", field)) {
-        struct rest list = value_of(head, data, field);
-        do
-            if (!take_extension(&list))
-                return false;
-        while (take_mark(&list, ','));
-        if (list.length > 0)
-            return false;
-    }
-    return true;
-}
-
 /* S4.2.1; that it is HTTP/1.1 is seen to by ck_ws_wanted. */
 int ck_ws_handshake_check(const ck_head *head, const char *data)
 {
@@ -205,7 +112,7 @@ int ck_ws_handshake_check(const ck_head *head, const char *data)
     int refusal = check_version(head, data);
     if (refusal)
         return refusal;
-    bool valid = key_valid(head, data) && protocols_valid(head, data) && extensions_valid(head, data);
+    bool valid = key_valid(head, data) && protocols_valid(head, data) && ck_ws_extensions_valid(head, data);
     return valid ? 0 : 400;
 }
 

@@ -9,9 +9,10 @@
 #include "python.h"
 #include "response.h"
 #include "ws_connection.h"
+#include "ws_extensions.h"
 #include "ws_handshake.h"
 
-enum { ANSWER_MAX = 256 /* field lines of a 101 that are ours, without the subprotocol */ };
+enum { ANSWER_MAX = 256 + CK_WS_TERMS_MAX /* field lines of a 101 that are ours, without the subprotocol */ };
 
 static const ck_route *route_of(ck_app *app, ck_exchange *exchange)
 {
@@ -76,7 +77,7 @@ static int check_protocol(const ck_exchange *exchange, const char *protocol, siz
 }
 
 /* What is ours of the head, and its end. */
-static int write_answer(ck_exchange *exchange, const char *protocol, size_t length)
+static int write_answer(ck_exchange *exchange, const char *protocol, size_t length, const ck_deflate *deflate)
 {
     ck_stream *stream = &exchange->connection->stream;
     int result = ck_head_switching(exchange);
@@ -95,9 +96,36 @@ static int write_answer(ck_exchange *exchange, const char *protocol, size_t leng
         at = put(PUT(at, "Sec-WebSocket-Protocol: "), protocol, length);
         at = PUT(at, "\r\n");
     }
+    if (deflate) {
+        at = PUT(at, "Sec-WebSocket-Extensions: ");
+        at += ck_ws_terms_put(&deflate->terms, at);
+        at = PUT(at, "\r\n");
+    }
     at = PUT(at, "\r\n");
     ck_stream_commit(stream, (size_t) (at - start));
     return CK_OK;
+}
+
+/* Agrees on compression, where the route and the client want it. Returns 0 or CK_NOMEM. */
+static int agree(ck_websocket *websocket, const ck_exchange *exchange)
+{
+    ck_loop *loop = websocket->connection->stream.loop;
+    const ck_ws_limits *limits = &websocket->limits;
+    ck_ws_terms terms;
+    if (!ck_ws_negotiate(&exchange->head, exchange->data, limits->compression, &terms)) {
+        return CK_OK;
+    }
+    websocket->deflate = ck_deflate_new(loop, &terms, limits->compression, limits->message);
+    websocket->reader.deflate = websocket->deflate != NULL;
+    return websocket->deflate ? CK_OK : CK_NOMEM;
+}
+
+static void websocket_drop(ck_websocket *websocket)
+{
+    ck_loop *loop = websocket->connection->stream.loop;
+    ck_handle_drop(&loop->handles, websocket->handle);
+    ck_deflate_free(loop, websocket->deflate);
+    ck_free(loop, websocket);
 }
 
 static ck_websocket *websocket_new(ck_connection *connection, const ck_ws_limits *limits)
@@ -156,10 +184,12 @@ int64_t ck_upgrade(uint32_t handle, const char *protocol, size_t length)
     if (!websocket) {
         return CK_NOMEM;
     }
-    error = write_answer(exchange, protocol, length);
+    error = agree(websocket, exchange);
+    if (error == CK_OK) {
+        error = write_answer(exchange, protocol, length, websocket->deflate);
+    }
     if (error != CK_OK) {
-        ck_handle_drop(&connection->stream.loop->handles, websocket->handle);
-        ck_free(connection->stream.loop, websocket);
+        websocket_drop(websocket);
         return error;
     }
     switch_over(connection, exchange, websocket);

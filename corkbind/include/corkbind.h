@@ -175,6 +175,7 @@ typedef struct ck_ws_limits {
     uint32_t close_on_backlog;  /* 1: dropping a message closes the connection */
     uint32_t idle_on_send;      /* 1: what is sent counts as well */
     uint32_t lifetime_minutes;  /* at this age it is closed with 1001; 0 = never, 240 at most */
+    uint32_t compression;       /* CompressOptions: a compressor and a decompressor; 0 = none */
 } ck_ws_limits;
 
 /* What the websocket callback reports; the first two and the pings are the opcode of the frame. */
@@ -536,8 +537,9 @@ CK_EXPORT uint32_t ck_corked(void);                                             
  * the client offers; length 0 = none. Returns the handle of the WebSocket, or CK_STATE
  * (no such request; a status or body has been written), CK_VALUE (not offered). */
 CK_EXPORT int64_t ck_upgrade(uint32_t handle, const char *protocol, size_t length);
-/* [hot] Sends a frame. `first` is its first byte: an opcode, and 128 with the last
- * frame of a message. Returns a ck_ws_sent, CK_FINISHED after ck_ws_close, CK_STATE
+/* [hot] Sends a frame. `first` is its first byte: an opcode, 128 with the last frame of
+ * a message, and 64 with the first of one that is to be compressed, where that has been
+ * agreed on. After CK_NOMEM nothing of it has been sent, and the next may be. Returns a ck_ws_sent, CK_FINISHED after ck_ws_close, CK_STATE
  * for a frame that may not come now. */
 CK_EXPORT int ck_ws_send(uint32_t websocket, const char *data, int length, int first);
 /* [hot] Begins the closing handshake; 1005 = without a code. CK_WS_EVENT_CLOSED follows.
@@ -545,6 +547,8 @@ CK_EXPORT int ck_ws_send(uint32_t websocket, const char *data, int length, int f
 CK_EXPORT int ck_ws_close(uint32_t websocket, int code, const char *reason, int length);
 /* [hot] Closes the connection now, without a close frame; what is packed is flushed first. */
 CK_EXPORT int ck_ws_terminate(uint32_t websocket);
+/* [hot] Returns 1 when compression has been agreed on, else 0. */
+CK_EXPORT int ck_ws_compressed(uint32_t websocket);
 /* [hot] Takes no more messages until it is called with 0. */
 CK_EXPORT int ck_ws_pause(uint32_t websocket, int paused);
 /* [hot] Bytes packed or waiting, capped at 2^31 - 1. */

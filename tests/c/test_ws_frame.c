@@ -89,6 +89,7 @@ static bool feed(ck_ws_reader *reader, const struct guarded *memory, const char 
 }
 
 static struct guarded memory;
+static bool deflate; /* messages may be compressed */
 
 /* Reads an input in pieces; returns what was seen. `piece` 0 draws sizes. */
 static const char *read_pieces(const char *data, size_t length, uint64_t limit, size_t first, size_t piece)
@@ -97,6 +98,7 @@ static const char *read_pieces(const char *data, size_t length, uint64_t limit, 
     ck_ws_reader reader;
     memset(&reader, 0xA5, sizeof reader);
     ck_ws_reader_init(&reader, limit);
+    reader.deflate = deflate;
     seen.length = seen.fed = seen.message_length = 0;
     seen.text[0] = '\0';
     free(seen.message);
@@ -381,11 +383,43 @@ static void test_every_pair_in_every_state(void)
                 read_pieces(bytes + skip, sizeof bytes - skip, LIMIT, 0, second & 1 ? 1 : SIZE_MAX);
                 bool refused = strcmp(seen.text, "refused 1002") == 0;
                 bool silent = seen.length == 0;
-                bool allowed = pair_allowed(first, second, states[s]);
+                bool begins = (first & 0x7F) == (0x40 | CK_WS_TEXT) || (first & 0x7F) == (0x40 | CK_WS_BINARY);
+                bool allowed = pair_allowed(deflate && begins ? first & ~0x40U : first, second, states[s]); /* WF-06, WF-07 */
                 right += allowed ? silent : refused && seen.fed == sizeof bytes - skip;
             }
             CHECK(right == 256);
         }
+}
+
+/* What they hold is not looked at here; they may be longer than what they will be inflated to. */
+static void test_compressed_messages(void)
+{
+    enum { RSV1 = 0x40 };
+    CASE("text:\\xff|text:a|", add(TEXT | RSV1, "\xFF"), add(TEXT, "a"));
+    CASE("binary:abc|", add(BINARY_BEGIN | RSV1, "a"), add(ON, "b"), add(END, "c"));
+    CASE("text:a|", add(TEXT_BEGIN | RSV1, ""), add(END, "a"));
+    CASE("refused 1002", add(TEXT | RSV1, ""));
+    CASE("refused 1002", add(TEXT_BEGIN | RSV1, ""), add(ON, ""), add(END, ""));
+    CASE("text:\\xff|refused 1007", add(TEXT | RSV1, "\xFF"), add(TEXT, "\xFF"));
+    for (size_t limit = 0; limit < 40; limit += 13) {
+        size_t most = 8 * limit + 1024;
+        built_length = 0;
+        add_length(BINARY_BEGIN | RSV1, most - 1);
+        add(END, "a");
+        char *expected = calloc(most + 16, 1);
+        memcpy(expected, "binary:", 7);
+        memset(expected + 7, 'a', most);
+        expected[most + 7] = '|';
+        expect_limited(built, built_length, limit, expected);
+        built_length = 0;
+        add_length(BINARY | RSV1, most + 1);
+        CHECK(expect_limited(built, built_length, limit, "refused 1009") == 4);
+        built_length = 0;
+        add_length(BINARY, limit + 1);
+        CHECK(expect_limited(built, built_length, limit, "refused 1009") == 2);
+        free(expected);
+    }
+    CHECK(ck_ws_compressed_limit(UINT64_MAX / 8) == UINT64_MAX && ck_ws_compressed_limit(1) == 1032);
 }
 
 static void test_every_close_code(void)
@@ -481,6 +515,10 @@ int main(void)
     test_limit();
     test_many_fragments();
     test_every_pair_in_every_state();
+    deflate = true;
+    test_every_pair_in_every_state();
+    test_compressed_messages();
+    deflate = false;
     test_every_close_code();
     test_close();
     test_http_bytes();

@@ -62,6 +62,7 @@ TARGETS = (
     Target("proxy", max_len=600),
     Target("handles", max_len=512),
     Target("ws", ("reference_ws.c",), 2048),
+    Target("deflate", max_len=1024),
     Target("respond", ("response_reader.c", "reference_http.c"), 512),
     Target("stack", ("response_reader.c", "reference_http.c", "reference_chunked.c"), 1024, mutates_http=True),
 )
@@ -76,6 +77,7 @@ def flavour(name: str, cc: str, flags: Sequence[str]) -> build.Flavour:
 
 def binaries(made: build.Flavour, targets: Sequence[Target], replay: bool, link_flags: Sequence[str] = ()) -> list[Path]:
     """Compiles and links each target, with our own main or libFuzzer's. Returns the programs."""
+    build.require_headers(made.cc)
     ours = build.Flavour(made.name, made.cc, (*(flag for flag in made.flags if flag != GUIDE), *WARNINGS))
     core = [(made, path) for path in build.c_files(*build.SOURCES)]
     programs = []

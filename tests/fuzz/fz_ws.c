@@ -1,5 +1,5 @@
 /* Fuzzes the reader of WebSocket frames. An input is a byte that chooses the limit of
- * a message, a seed for the splits, and the bytes of a client.
+ * a message and whether it may be compressed, a seed for the splits, and the bytes of a client.
  *
  * They must be read in one way however they arrive, and as the reference reader does:
  * the same messages and control frames, refused by the same byte with the same code.
@@ -27,7 +27,8 @@ static void note(struct outcome *found, const ck_ws_part *part, const char *from
             memcpy(found->message + found->message_length, part->data, part->length);
         found->message_length += part->length;
         if (part->last) {
-            found->end = ws_event(found->end, part->opcode, 0, found->message, found->message_length);
+            uint8_t opcode = (uint8_t)(part->opcode | (part->compressed ? WS_COMPRESSED : 0));
+            found->end = ws_event(found->end, opcode, 0, found->message, found->message_length);
             found->message_length = 0;
         }
         return;
@@ -55,10 +56,11 @@ static void feed(ck_ws_reader *reader, struct outcome *found, char *data, size_t
 }
 
 /* Feeds pieces of up to `most` bytes, each in memory of its own size. */
-static void feed_pieces(struct outcome *found, const char *data, size_t length, uint64_t limit, size_t most, uint64_t seed)
+static void feed_pieces(struct outcome *found, const char *data, size_t length, const reference_ws *as, size_t most, uint64_t seed)
 {
     ck_ws_reader reader;
-    ck_ws_reader_init(&reader, limit);
+    ck_ws_reader_init(&reader, as->limit);
+    reader.deflate = as->deflate != 0;
     *found = (struct outcome){.events = malloc(ws_events_room(length)), .message = malloc(length + 1)};
     DEMAND(found->events && found->message);
     found->end = found->events;
@@ -81,15 +83,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {
     static const uint64_t limits[] = {16384, 100, 0, 5, 70000, INT64_MAX, UINT64_MAX, 65535};
     fuzz_input in = {input, size};
-    uint64_t limit = limits[fuzz_byte(&in) % 8];
+    uint8_t options = fuzz_byte(&in);
     uint8_t seed = fuzz_byte(&in);
     const char *data = (const char *)in.data;
-    reference_ws wanted = {.limit = limit};
+    reference_ws wanted = {.limit = limits[options % 8], .deflate = options & 8};
     reference_ws_read(&wanted, data, in.length);
     const size_t most[] = {SIZE_MAX, in.length / 3 + 1, 7, 1};
     for (size_t i = 0; i < sizeof most / sizeof most[0]; i++) {
         struct outcome found;
-        feed_pieces(&found, data, in.length, limit, most[i], (uint64_t)seed + i);
+        feed_pieces(&found, data, in.length, &wanted, most[i], (uint64_t)seed + i);
         DEMAND(found.result == wanted.result);
         DEMAND(fuzz_same(found.events, (size_t)(found.end - found.events), wanted.events, wanted.length));
         if (most[i] == 1 && found.result < 0)

@@ -17,11 +17,12 @@ struct reader {
     uint64_t announced;
     size_t empty;
     int opcode;             /* of the message, -1 between messages */
+    int compressed;         /* the message is */
     jmp_buf done;
 };
 
 struct frame {
-    int final, opcode;
+    int final, opcode, compressed;
     uint64_t length;
     uint8_t mask[4];
 };
@@ -121,7 +122,8 @@ static struct frame take_frame_header(struct reader *r)
     uint8_t first = take(r), second = take(r);
     frame.final = first >= 0x80;
     frame.opcode = first % 16;
-    if (first / 16 % 8 != 0 || second < 0x80) /* RSV bits; not masked */
+    frame.compressed = r->ws->deflate && first / 64 % 2 == 1 && (frame.opcode == 1 || frame.opcode == 2);
+    if (first / 16 % 8 != (frame.compressed ? 4 : 0) || second < 0x80) /* RSV bits; not masked */
         finish(r, 1002);
     if (frame.opcode > PONG || (frame.opcode > 2 && frame.opcode < CONTROL))
         finish(r, 1002);
@@ -137,7 +139,10 @@ static struct frame take_frame_header(struct reader *r)
         if (frame.length < 65536 || frame.length >> 63)
             finish(r, 1002);
     }
-    if (frame.opcode < CONTROL && (frame.length > r->ws->limit || r->announced + frame.length > r->ws->limit))
+    uint64_t limit = r->ws->limit;
+    if (r->opcode < 0 ? frame.compressed : r->compressed) /* eight times as much, and 1024 */
+        limit = limit > (UINT64_MAX - 1024) / 8 ? UINT64_MAX : 8 * limit + 1024;
+    if (frame.opcode < CONTROL && (frame.length > limit || r->announced + frame.length > limit))
         finish(r, 1009);
     for (int i = 0; i < 4; i++)
         frame.mask[i] = take(r);
@@ -165,21 +170,25 @@ static void take_control(struct reader *r, const struct frame *frame)
 
 static void take_data(struct reader *r, const struct frame *frame)
 {
-    if (r->opcode < 0)
+    if (r->opcode < 0) {
         r->opcode = frame->opcode;
+        r->compressed = frame->compressed;
+    }
     r->announced += frame->length;
     if (frame->length == 0 && !frame->final && ++r->empty > EMPTY_MAX)
         finish(r, 1009);
     for (uint64_t i = 0; i < frame->length; i++) {
         r->message[r->message_length++] = (char)(take(r) ^ frame->mask[i % 4]);
-        if (r->opcode == 1 && !is_text(r->message, r->message_length, false))
+        if (r->opcode == 1 && !r->compressed && !is_text(r->message, r->message_length, false))
             finish(r, 1007);
     }
     if (!frame->final)
         return;
-    if (r->opcode == 1 && !is_text(r->message, r->message_length, true))
+    if (r->compressed && r->message_length == 0)
+        finish(r, 1002);
+    if (r->opcode == 1 && !r->compressed && !is_text(r->message, r->message_length, true))
         finish(r, 1007);
-    r->end = ws_event(r->end, (uint8_t)r->opcode, 0, r->message, r->message_length);
+    r->end = ws_event(r->end, (uint8_t)(r->opcode | (r->compressed ? WS_COMPRESSED : 0)), 0, r->message, r->message_length);
     r->opcode = -1;
     r->message_length = r->announced = r->empty = 0;
 }

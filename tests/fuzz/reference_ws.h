@@ -9,6 +9,7 @@
 
 typedef struct reference_ws {
     uint64_t limit;   /* of a message; set before reading */
+    int deflate;      /* messages may be compressed (RFC 7692); set before reading */
     int result;       /* 0 all is good so far, or minus the close code */
     size_t used;      /* bytes up to and with the one that decided */
     char *events;     /* what came of it, as ws_event writes it; freed by the caller */
@@ -16,6 +17,8 @@ typedef struct reference_ws {
 } reference_ws;
 
 void reference_ws_read(reference_ws *ws, const char *data, size_t length);
+
+enum { WS_COMPRESSED = 0x40 }; /* beside the opcode of a message whose payload is still compressed */
 
 /* Appends an event to memory with room for it: opcode, close code, length, payload. Returns its end. */
 char *ws_event(char *at, uint8_t opcode, uint16_t code, const char *data, size_t length);
