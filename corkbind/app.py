@@ -28,6 +28,7 @@ from corkbind.proxies import Networks
 from corkbind.request import HttpRequest
 from corkbind.response import HttpResponse
 from corkbind.stats import AppStats
+from corkbind.ws_topics import AppTopics
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -56,7 +57,7 @@ class Address(NamedTuple):
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
-class App(AppStats):
+class App(AppTopics, AppStats):
     """Serve HTTP.
 
     Args:

@@ -12,6 +12,7 @@ from corkbind.enums import OpCode, SendStatus
 from corkbind.errors import ConnectionClosed, CorkbindError, refusal
 from corkbind.fields import compact_json
 from corkbind.flow import is_coroutine_function
+from corkbind.ws_topics import TopicMethods
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ _REASON_MOST: Final = 123
 _CONTROL_MOST: Final = 125
 
 
-class WebSocket:
+class WebSocket(TopicMethods):
     """Write to one client; the same object for all handlers of a connection, yours to hang attributes on.
 
     Lifetime: until the `close` handler has run; sending raises ConnectionClosed from the
@@ -216,10 +217,6 @@ class WebSocket:
     def handle(self) -> int:
         """Return the number of the WebSocket, which `corkbind.corked_socket()` gives."""
         return self._handle
-
-    def _run(self, handler: Callable[..., Any], *arguments: Any) -> None:
-        """Run a handler in its turn; the class that knows tasks does."""
-        raise NotImplementedError
 
 
 _CODES: Final = "a close frame may carry 1000 to 1003, 1007 to 1014, and 3000 to 4999"

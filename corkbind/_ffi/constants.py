@@ -115,6 +115,12 @@ CK_WS_EVENT_CLOSED: Final = 8
 CK_WS_EVENT_PING: Final = 9
 CK_WS_EVENT_PONG: Final = 10
 CK_WS_EVENT_DRAIN: Final = 16
+CK_WS_EVENT_DROPPED: Final = 17
+CK_WS_EVENT_SUBSCRIPTION: Final = 18
+
+# Flags of ck_ws_publish
+CK_WS_COMPRESS: Final = 0x100
+CK_TOPIC_BYTES: Final = 1024
 
 # enum ck_ws_sent
 CK_WS_WAITS: Final = 0

@@ -3,6 +3,7 @@
 #define CK_WS_CONNECTION_H
 
 #include "http.h"
+#include "topic.h"
 #include "ws_frame.h"
 
 typedef struct ck_websocket {
@@ -15,10 +16,10 @@ typedef struct ck_websocket {
     size_t message_capacity;
     bool closing;            /* our close frame is written, and the client's has not come */
     bool fragmented;         /* a message of ours has begun and not ended */
-    bool drain_due;          /* the application has been told that its bytes wait */
     bool pong_due;           /* the client does not read: only its latest ping will be answered */
     uint8_t pong_length;
     char pong[CK_WS_CONTROL_MAX];
+    ck_subscriber *subscriber; /* NULL before it has subscribed to anything */
 } ck_websocket;
 
 /* ---- ws_connection.c ---- */
@@ -32,6 +33,15 @@ void ck_websocket_drained(ck_connection *connection);
 void ck_websocket_timed_out(ck_connection *connection, enum ck_timer timer);
 /* The app ends: begins the closing handshake, once. */
 void ck_websocket_going_away(ck_connection *connection);
+/* Reports an event with a Python object, which is let go; NULL = there was no memory for one.
+ * Returns whether it could. */
+bool ck_websocket_tell(const ck_websocket *websocket, int event, void *payload, int number);
+/* What was published to it was not sent: too much waits. */
+void ck_websocket_dropped(const ck_websocket *websocket, int opcode, const char *data, size_t length);
+/* Returns the bytes that wait for the client, what is pending for it too. */
+size_t ck_websocket_waiting(const ck_websocket *websocket);
+/* Puts what is pending for it before what is written next. */
+void ck_websocket_pack(ck_websocket *websocket);
 unsigned ck_websocket_seconds(const ck_websocket *websocket, enum ck_timer timer);
 
 /* ---- ws_upgrade.c ---- */
