@@ -17,7 +17,6 @@ from corkbind.errors import refusal
 from corkbind.fields import compact_json
 
 if TYPE_CHECKING:
-    from corkbind.bridge import Bridge
     from corkbind.ws_behavior import WebSocketBehavior
 
 _ck_ws_subscribe: Callable[[int, bytes, int], int] = lib.ck_ws_subscribe
@@ -25,8 +24,6 @@ _ck_ws_unsubscribe: Callable[[int, bytes, int], int] = lib.ck_ws_unsubscribe
 _ck_ws_subscribed: Callable[[int, bytes, int], int] = lib.ck_ws_subscribed
 _ck_ws_topics: Callable[[int], list[str]] = lib.ck_py_ws_topics
 _ck_ws_publish: Callable[[int, bytes, int, bytes, int, int, bytes, int], int] = lib.ck_ws_publish
-_ck_app_publish: Callable[[int, bytes, int, bytes, int, int, bytes, int], int] = lib.ck_app_publish
-_ck_app_subscribers: Callable[[int, bytes, int], int] = lib.ck_app_subscribers
 
 Topic = str | bytes
 
@@ -34,7 +31,7 @@ _OVER: Final = (ck.CK_EXPIRED, ck.CK_FINISHED, ck.CK_ABORTED)
 _OPCODES: Final = (OpCode.TEXT, OpCode.BINARY)
 
 
-def _name(topic: Topic, what: str = "topic", least: int = 1) -> bytes:
+def topic_name(topic: Topic, what: str = "topic", least: int = 1) -> bytes:
     """Return the bytes of a topic or key.
 
     Raises:
@@ -75,15 +72,15 @@ def _payload(message: Any, opcode: int | None) -> tuple[bytes, int]:
     return data, int(opcode)
 
 
-def _arguments(topic: Topic, message: Any, opcode: int | None, compress: bool, key: Topic | None) -> tuple[Any, ...]:
+def publish_arguments(topic: Topic, message: Any, opcode: int | None, compress: bool, key: Topic | None) -> tuple[Any, ...]:
     """Return what follows the handle in a call that publishes."""
-    name = _name(topic)
+    name = topic_name(topic)
     data, flags = _payload(message, opcode)
     if compress:
         flags |= ck.CK_WS_COMPRESS
     if key is None:
         return name, len(name), data, len(data), flags, b"", -1
-    mark = _name(key, "key", 0)
+    mark = topic_name(key, "key", 0)
     return name, len(name), data, len(data), flags, mark, len(mark)
 
 
@@ -104,7 +101,7 @@ class TopicMethods:
             ValueError: it is empty or too long.
             WrongThread: the WebSocket belongs to another thread.
         """
-        name = _name(topic)
+        name = topic_name(topic)
         count = _ck_ws_subscribe(self._handle, name, len(name))
         if count > 0:
             self._subscription_changed(name, count, count - 1)
@@ -120,7 +117,7 @@ class TopicMethods:
         Raises:
             TypeError, ValueError, WrongThread: as subscribe.
         """
-        name = _name(topic)
+        name = topic_name(topic)
         count = _ck_ws_unsubscribe(self._handle, name, len(name))
         if count > 0:
             self._subscription_changed(name, count - 1, count)
@@ -132,7 +129,7 @@ class TopicMethods:
         Raises:
             TypeError, ValueError, WrongThread: as subscribe.
         """
-        name = _name(topic)
+        name = topic_name(topic)
         return self._changed(_ck_ws_subscribed(self._handle, name, len(name)), "ask for a topic of")
 
     def get_topics(self) -> list[str]:
@@ -167,7 +164,7 @@ class TopicMethods:
             ValueError: topic or key is too long, or the topic empty; another opcode; a lone surrogate.
             MemoryError, WrongThread
         """
-        count = _ck_ws_publish(self._handle, *_arguments(topic, message, opcode, compress, key))
+        count = _ck_ws_publish(self._handle, *publish_arguments(topic, message, opcode, compress, key))
         return self._changed(count, "publish from")
 
     def _changed(self, result: int, doing: str) -> bool:
@@ -183,46 +180,3 @@ class TopicMethods:
     def _run(self, handler: Callable[..., Any], *arguments: Any) -> None:
         """Run a handler in its turn; the class that knows tasks does."""
         raise NotImplementedError
-
-
-class AppTopics:
-    """Publish from outside of any WebSocket; App can."""
-
-    _native: int
-    _dispatcher: Any
-
-    def publish(
-        self, topic: Topic, message: Any, opcode: int | None = None, compress: bool = False, key: Topic | None = None
-    ) -> bool:
-        """Send a message to all who have subscribed to a topic; as `WebSocket.publish`.
-
-        Returns:
-            False when nobody was there to get it.
-
-        Raises:
-            TypeError, ValueError, MemoryError: as `WebSocket.publish`.
-            WrongThread: use app.defer.
-        """
-        arguments = _arguments(topic, message, opcode, compress, key)
-        self._check_publisher("publish")
-        result = _ck_app_publish(self._native, *arguments) if self._native else 0
-        if result < 0:
-            raise refusal(result, "publish")
-        return result > 0
-
-    def num_subscribers(self, topic: Topic) -> int:
-        """Return how many have subscribed to a topic.
-
-        Raises:
-            TypeError: the topic is neither str nor bytes.
-            ValueError: it is empty or too long.
-            WrongThread: ask by app.defer.
-        """
-        name = _name(topic)
-        self._check_publisher("count subscribers")
-        return _ck_app_subscribers(self._native, name, len(name)) if self._native else 0
-
-    def _check_publisher(self, doing: str) -> None:
-        bridge: Bridge | None = self._dispatcher.bridge
-        if self._native and bridge is not None:
-            bridge.check_thread(doing)

@@ -50,6 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "enums",
         "websocket",
         "ws_behavior",
+        "ws_topics",
     ),
     (
         "tasks",
@@ -64,6 +65,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "extension",
         "app_routes",
         "stats",
+        "app_topics",
         "inspector.report",
         "inspector.mount",
         "serving",
