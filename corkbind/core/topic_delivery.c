@@ -264,10 +264,10 @@ static void drop(const ck_subscriber *subscriber, const ck_frame *frame)
 /* Returns the place of an older message for the same topic and key. */
 static ck_pending *older(ck_subscriber *subscriber, const ck_frame *frame)
 {
-    ck_pending *at = subscriber->pending + subscriber->pending_first;
     for (uint32_t i = 0; i < subscriber->pending_count; i++) {
-        if (at[i].key == frame->key && same_identity(at[i].frame, frame)) {
-            return &at[i];
+        ck_pending *at = &subscriber->pending[subscriber->pending_first + i];
+        if (at->key == frame->key && same_identity(at->frame, frame)) {
+            return at;
         }
     }
     return NULL;
