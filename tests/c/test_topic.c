@@ -3,7 +3,7 @@
  * that change everything while it is being gone through. */
 #include "topic.h"
 
-#include "topic_model.h"
+#include "topic_wild.h"
 
 /* ---- The hash ---- */
 
@@ -40,12 +40,7 @@ static void test_model(void)
 }
 
 
-/* ---- A server with some clients ---- */
-
-enum { SOME = 4 };
-
-static peer *clients[SOME];
-static uint32_t sockets[SOME];
+/* ---- Calls ---- */
 
 #define PUBLISH(topic, text) ck_app_publish(world.app, topic, sizeof(topic) - 1, text, sizeof(text) - 1, CK_WS_TEXT, "", -1)
 #define PUBLISH_KEY(topic, text, key)                                                                   \
@@ -53,20 +48,6 @@ static uint32_t sockets[SOME];
 #define SEND(ws, text) ck_ws_send(ws, text, sizeof(text) - 1, CK_WS_FIN | CK_WS_TEXT)
 #define HEARD_BYTES(client, bytes)                                                                      \
     CHECK((client)->out_length == sizeof(bytes) - 1 && memcmp((client)->out, bytes, sizeof(bytes) - 1) == 0)
-
-static void open_with_clients(const ck_ws_limits *limits)
-{
-    open_server(NULL);
-    world.handlers[world.routes] = accept_websocket;
-    CHECK(ck_app_websocket(world.app, "/ws", 3, world.routes++, limits ? limits : &topic_limits) == 0);
-    for (int i = 0; i < SOME; i++) {
-        clients[i] = dial();
-        feed(clients[i], WS_UPGRADE);
-        sockets[i] = topic_accepted;
-        forget(clients[i]);
-    }
-    forget_log();
-}
 
 static void all_subscribe(const char *topic)
 {
@@ -347,96 +328,14 @@ static void test_the_end_of_the_loop(void)
 
 /* ---- Handlers that change what is being gone through (WB-04) ---- */
 
-static ops wild;
-static int wild_depth;
-
-static void wild_call(void)
-{
-    unsigned op = draw(&wild), who = draw(&wild) % SOME, topic = draw(&wild) % TOPICS;
-    static char text[9000];
-    const char *name = topic_names[topic];
-    int length = (int) strlen(name);
-    switch (op % 12) {
-    case 0:
-    case 1:
-        (void) ck_ws_subscribe(sockets[who], name, length);
-        break;
-    case 2:
-        (void) ck_ws_unsubscribe(sockets[who], name, length);
-        break;
-    case 3:
-        (void) (op & 0x40 ? ck_ws_terminate(sockets[who]) : ck_ws_close(sockets[who], 1000, "", 0));
-        break;
-    case 4:
-        (void) ck_ws_send(sockets[who], text, 30, CK_WS_BINARY | (op & 0x40 ? CK_WS_FIN : 0));
-        break;
-    case 5:
-        clients[who]->room = op & 0x40 ? UNLIMITED : 0;
-        break;
-    case 6:
-        clients[who]->send_error = op & 0x80 ? ECONNRESET : 0;
-        break;
-    case 7:
-        (void) ck_ws_flush(sockets[who]);
-        break;
-    case 8:
-        if (op >= 250) {
-            (void) ck_app_destroy(world.app);
-        }
-        break;
-    default:
-        (void) ck_app_publish(world.app, name, length, text, op & 0x80 ? 9000 : 300, CK_WS_BINARY, "k", op & 0x40 ? 1 : -1);
-        break;
-    }
-}
-
-static void wild_event(uint32_t handle)
-{
-    (void) handle;
-    topic_ends += world.event == CK_WS_EVENT_SUBSCRIPTION;
-    if (wild_depth < 6) {
-        wild_depth++;
-        for (unsigned n = draw(&wild) % 4; n > 0; n--) {
-            wild_call();
-        }
-        wild_depth--;
-    }
-}
-
-static void test_wild_handlers(bool memory_fails)
+static void test_wild_handlers(void)
 {
     static uint8_t bytes[2000];
-    for (int round = 0; round < 300; round++) {
+    for (unsigned round = 0; round < 600; round++) {
         for (size_t i = 0; i < sizeof(bytes); i++) {
             bytes[i] = random_byte();
         }
-        ck_ws_limits limits = topic_limits;
-        limits.close_on_backlog = round % 2;
-        limits.idle_on_send = round % 4 / 2;
-        open_with_clients(&limits);
-        for (int i = 0; i < SOME; i++) {
-            for (int t = 0; t < TOPICS; t++) {
-                (void) ck_ws_subscribe(sockets[i], topic_names[t], (int) strlen(topic_names[t]));
-            }
-        }
-        world.websocket = wild_event;
-        wild = (ops) {bytes, sizeof(bytes)};
-        wild_depth = 0;
-        while (wild.length) {
-            if (memory_fails && draw(&wild) % 4 == 0) {
-                world.fail_at = world.allocations + 1 + draw(&wild) % 8;
-                world.fail_on = draw(&wild) % 8 == 0;
-            }
-            wild_call();
-            if (draw(&wild) % 6 == 0) {
-                settle();
-            }
-            world.fail_at = world.fail_on ? 0 : world.fail_at;
-            world.fail_on = false;
-        }
-        world.fail_at = 0;
-        settle();
-        close_server();
+        run_wild(bytes, sizeof(bytes), round);
     }
 }
 
@@ -569,8 +468,7 @@ int main(void)
     test_ends();
     test_the_end_of_the_loop();
     test_model();
-    test_wild_handlers(false);
-    test_wild_handlers(true);
+    test_wild_handlers();
     test_memory_that_fails();
     bind_python();
     test_ten_thousand();

@@ -62,6 +62,7 @@ TARGETS = (
     Target("proxy", max_len=600),
     Target("handles", max_len=512),
     Target("ws", ("reference_ws.c",), 2048),
+    Target("topic", max_len=1500),
     Target("respond", ("response_reader.c", "reference_http.c"), 512),
     Target("stack", ("response_reader.c", "reference_http.c", "reference_chunked.c"), 1024, mutates_http=True),
 )
