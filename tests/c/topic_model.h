@@ -30,8 +30,9 @@ typedef struct member {
     bool topics[TOPICS];
     bool stalled;       /* it does not read */
     bool fragmented;
-    size_t waiting;     /* bytes that it has not taken */
-    size_t fresh;       /* bytes since the last settle, none of which has left */
+    size_t packed;      /* bytes in the buffer of its socket */
+    size_t backlog;     /* bytes that it has not taken */
+    size_t fresh;       /* bytes since the last settle */
     bool sent_early;
     item pending[PENDING_MAX];
     int pending_count;
@@ -85,13 +86,30 @@ static inline int count_of(int topic)
 
 /* ---- Delivery, in the model ---- */
 
+/* The buffer goes: to the client, or to the backlog. */
+static inline void flush_model(member *m, size_t length)
+{
+    m->backlog += m->stalled ? length : 0;
+    m->packed -= length;
+}
+
+static inline bool waits(const member *m)
+{
+    return m->backlog > 0;
+}
+
+static inline bool held(const member *m)
+{
+    return m->fragmented || waits(m);
+}
+
 static inline void expect_bytes(member *m, const char *data, size_t length)
 {
     m->expected = realloc(m->expected, m->expected_length + length + 1);
     memcpy(m->expected + m->expected_length, data, length);
     m->expected_length += length;
     m->fresh += length;
-    m->waiting += m->stalled ? length : 0;
+    m->packed += length;
 }
 
 static inline void forget_pending(member *m)
@@ -103,32 +121,24 @@ static inline void forget_pending(member *m)
     m->pending_bytes = 0;
 }
 
-static inline void commit(member *m)
+static inline void commit(member *m, bool all)
 {
-    if (m->fragmented) {
-        return;
+    int done = 0;
+    while (done < m->pending_count && !m->fragmented && (all || !waits(m))) {
+        expect_bytes(m, m->pending[done].data, m->pending[done].length);
+        if (m->packed > BUFFER) {
+            flush_model(m, BUFFER);
+        }
+        m->pending_bytes -= m->pending[done].length + REFERENCE;
+        free(m->pending[done++].data);
     }
-    for (int i = 0; i < m->pending_count; i++) {
-        expect_bytes(m, m->pending[i].data, m->pending[i].length);
-    }
-    forget_pending(m);
-}
-
-/* Bytes that are packed and have not been refused are no backlog yet. */
-static inline bool waits(const member *m)
-{
-    return m->stalled && m->waiting > m->fresh;
-}
-
-static inline bool held(const member *m)
-{
-    return m->fragmented || waits(m);
+    m->pending_count -= done;
+    memmove(m->pending, m->pending + done, (size_t) m->pending_count * sizeof(item));
 }
 
 static inline bool over(const member *m, size_t less)
 {
-    size_t backlog = waits(m) ? m->waiting : 0;
-    return backlog + m->pending_bytes - less > LIMIT;
+    return m->backlog + m->pending_bytes - less > LIMIT;
 }
 
 static inline void model_publish(member *m, const char *frame, size_t length, int key)
@@ -138,9 +148,9 @@ static inline void model_publish(member *m, const char *frame, size_t length, in
         place = m->pending[i].key == key ? i : place;
     }
     if (place < 0 && m->pending_count && !held(m) && m->pending_bytes + length + REFERENCE > BUFFER) {
-        commit(m);
+        commit(m, false);
+        flush_model(m, m->packed);
         m->sent_early = true;
-        m->fresh = 0; /* what was packed has left, or waits */
     }
     if (held(m) && over(m, place < 0 ? 0 : m->pending[place].length + REFERENCE)) {
         m->dropped++;
@@ -176,8 +186,9 @@ static inline void settle_both(void)
     for (int i = 0; i < CLIENTS; i++) {
         member *m = &members[i];
         sends[i] = m->client ? m->client->sends : 0;
-        if (m->open && !waits(m)) {
-            commit(m);
+        if (m->open) {
+            commit(m, false);
+            flush_model(m, m->packed);
         }
         due[i] = m->fresh;
     }
@@ -212,7 +223,7 @@ static inline void join(member *m)
 static inline void unstall(member *m)
 {
     m->stalled = false;
-    m->waiting = 0;
+    m->backlog = 0;
     m->sent_early = true; /* the backlog, then the rest */
     m->client->room = UNLIMITED;
 }
@@ -225,13 +236,12 @@ static inline void leave(member *m, unsigned how)
         topics += m->topics[i];
     }
     if (how % 2) { /* it is told what was published before */
-        commit(m);
+        commit(m, true);
         CHECK(ck_ws_terminate(m->handle) == CK_OK);
     } else {
         settle_both();
         m->client->fin = true;
         settle();
-        commit(m);
     }
     m->open = false;
     forget_pending(m);
@@ -297,7 +307,10 @@ static inline void send_both(member *m, unsigned how)
         return;
     }
     char frame[] = {(char) first, 4, 's', 'e', 'n', 't'};
-    commit(m);
+    commit(m, true);
+    if (BUFFER - m->packed < CK_WS_HEADER_MAX + 4) {
+        flush_model(m, m->packed);
+    }
     expect_bytes(m, frame, sizeof(frame));
     m->fragmented = !(first & CK_WS_FIN);
 }
