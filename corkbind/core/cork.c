@@ -467,9 +467,8 @@ int ck_stream_send(ck_stream *stream, const char *data, size_t length, enum ck_f
 {
     CK_COUNT(stream, flushes[reason], 1);
     int64_t taken = send_packed_and(stream, data, length, true, false);
-    if (stream->depth == 0) {
-        give_back(stream);
-        ck_stream_sent(stream);
+    if (stream->depth == 0 && !stream->cork) {
+        ck_stream_sent_later(stream);
     }
     return taken < 0 ? (int) taken : 0;
 }

@@ -115,9 +115,8 @@ int ck_stream_write(ck_stream *stream, const char *data, size_t length);
 /* Like write, but bytes of `data` that the kernel does not take are not kept.
  * Returns the number taken, or a negative result. */
 int64_t ck_stream_try_write(ck_stream *stream, const char *data, size_t length);
-/* Sends bytes at once, without a copy, behind what is packed: all for now. What the kernel
- * does not take is kept. With no cork open that is as if one had been closed: ck_stream_sent
- * is called. Returns 0, CK_ABORTED or CK_NOMEM. */
+/* Sends at once behind what is packed, however little, from where it lies. What the kernel
+ * does not take is kept. Returns 0, CK_ABORTED or CK_NOMEM. */
 int ck_stream_send(ck_stream *stream, const char *data, size_t length, enum ck_flush_reason reason);
 /* Sends from the backlog, and a file on its way. Returns true when nothing is left. */
 bool ck_stream_drain(ck_stream *stream);

@@ -203,6 +203,14 @@ void ck_subscriber_pack(ck_subscriber *subscriber, bool all)
     }
 }
 
+static void send_first(ck_subscriber *subscriber)
+{
+    ck_loop *loop = loop_of(subscriber);
+    ck_frame *frame = pending_take(subscriber);
+    (void) ck_stream_send(stream_of(subscriber), frame->data, frame->length, CK_FLUSH_ITERATION);
+    frame_release(loop, frame);
+}
+
 /* One send for all that is pending. May end the WebSocket. */
 static void deliver(ck_subscriber *subscriber)
 {
@@ -218,15 +226,15 @@ static void deliver(ck_subscriber *subscriber)
     if (websocket->limits.idle_on_send) {
         ck_connection_timer_for_phase(websocket->connection);
     }
-    if ((subscriber->pending_count > 1 || stream->depth) && ck_stream_cork(stream) == 0) {
+    bool corked = ck_stream_cork(stream) == 0;
+    if (corked && (subscriber->pending_count > 1 || stream->depth > 1)) {
         ck_subscriber_pack(subscriber, false);
-        ck_stream_uncork(stream);
     } else {
-        ck_loop *loop = stream->loop;
-        ck_frame *frame = pending_take(subscriber);
+        send_first(subscriber);
         ck_subscriber_due(subscriber); /* without memory for a cork: one in each iteration */
-        (void) ck_stream_send(stream, frame->data, frame->length, CK_FLUSH_ITERATION);
-        frame_release(loop, frame);
+    }
+    if (corked) {
+        ck_stream_uncork(stream);
     }
 }
 
