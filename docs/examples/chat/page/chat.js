@@ -22,7 +22,7 @@ function element(tag, className, text) {
 
 function dot(who) {
   let hue = 0;
-  for (const character of who) hue = (hue * 31 + character.codePointAt(0)) % 360;
+  for (const character of who) hue = (hue * 31 + character.codePointAt(0) * 137) % 360;
   const made = element("span", "dot", [...who][0].toUpperCase());
   made.style.setProperty("--hue", hue);
   made.ariaHidden = "true";
