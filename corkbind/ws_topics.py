@@ -27,6 +27,7 @@ _ck_ws_publish: Callable[[int, bytes, int, bytes, int, int, bytes, int], int] = 
 
 Topic = str | bytes
 
+_COMPRESS: Final = 0x40
 _OVER: Final = (ck.CK_EXPIRED, ck.CK_FINISHED, ck.CK_ABORTED)
 _OPCODES: Final = (OpCode.TEXT, OpCode.BINARY)
 
@@ -75,13 +76,13 @@ def _payload(message: Any, opcode: int | None) -> tuple[bytes, int]:
 def publish_arguments(topic: Topic, message: Any, opcode: int | None, compress: bool, key: Topic | None) -> tuple[Any, ...]:
     """Return what follows the handle in a call that publishes."""
     name = topic_name(topic)
-    data, flags = _payload(message, opcode)
+    data, first = _payload(message, opcode)
     if compress:
-        flags |= ck.CK_WS_COMPRESS
+        first |= _COMPRESS
     if key is None:
-        return name, len(name), data, len(data), flags, b"", -1
+        return name, len(name), data, len(data), first, b"", -1
     mark = topic_name(key, "key", 0)
-    return name, len(name), data, len(data), flags, mark, len(mark)
+    return name, len(name), data, len(data), first, mark, len(mark)
 
 
 class TopicMethods:

@@ -118,8 +118,6 @@ CK_WS_EVENT_DRAIN: Final = 16
 CK_WS_EVENT_DROPPED: Final = 17
 CK_WS_EVENT_SUBSCRIPTION: Final = 18
 
-# Flags of ck_ws_publish
-CK_WS_COMPRESS: Final = 0x100
 CK_TOPIC_BYTES: Final = 1024
 
 # enum ck_ws_sent

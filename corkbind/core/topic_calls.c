@@ -5,6 +5,8 @@
 #include "python.h"
 #include "ws_connection.h"
 
+enum { COMPRESS = 0x40 /* where a frame's first byte has RSV1 */ };
+
 static ck_websocket *websocket_of(uint32_t handle, int *error)
 {
     return ck_loop_object(handle, CK_KIND_WEBSOCKET, error);
@@ -165,23 +167,23 @@ void ck_subscriber_over(ck_websocket *websocket)
 /* ---- Publishing ---- */
 
 static int publish(ck_app *app, const ck_subscriber *sender, const char *topic, int topic_length, const char *data,
-    int length, int flags, const char *key, int key_length)
+    int length, int first, const char *key, int key_length)
 {
-    int opcode = flags & 0x0F;
+    int opcode = first & 0x0F;
     bool known = opcode == CK_WS_TEXT || opcode == CK_WS_BINARY;
-    if (!is_name(topic_length) || length < 0 || !known || flags & ~(0x0F | CK_WS_COMPRESS) || key_length > CK_TOPIC_BYTES) {
+    if (!is_name(topic_length) || length < 0 || !known || first & ~(0x0F | COMPRESS) || key_length > CK_TOPIC_BYTES) {
         return CK_VALUE;
     }
     const ck_publication publication = {
         .topic = topic, .topic_length = (size_t) topic_length,
         .data = data, .length = (size_t) length,
         .key = key, .key_length = key_length > 0 ? (size_t) key_length : 0,
-        .keyed = key_length >= 0, .compress = (flags & CK_WS_COMPRESS) != 0, .opcode = (uint8_t) opcode,
+        .keyed = key_length >= 0, .compress = (first & COMPRESS) != 0, .opcode = (uint8_t) opcode,
     };
     return ck_topics_publish(app, sender, &publication);
 }
 
-int ck_ws_publish(uint32_t handle, const char *topic, int topic_length, const char *data, int length, int flags,
+int ck_ws_publish(uint32_t handle, const char *topic, int topic_length, const char *data, int length, int first,
     const char *key, int key_length)
 {
     int error;
@@ -190,13 +192,13 @@ int ck_ws_publish(uint32_t handle, const char *topic, int topic_length, const ch
         return error;
     }
     ck_app *app = websocket->connection->app;
-    return publish(app, websocket->subscriber, topic, topic_length, data, length, flags, key, key_length);
+    return publish(app, websocket->subscriber, topic, topic_length, data, length, first, key, key_length);
 }
 
-int ck_app_publish(uint32_t handle, const char *topic, int topic_length, const char *data, int length, int flags,
+int ck_app_publish(uint32_t handle, const char *topic, int topic_length, const char *data, int length, int first,
     const char *key, int key_length)
 {
     int error;
     ck_app *app = app_of(handle, &error);
-    return app ? publish(app, NULL, topic, topic_length, data, length, flags, key, key_length) : error;
+    return app ? publish(app, NULL, topic, topic_length, data, length, first, key, key_length) : error;
 }

@@ -188,9 +188,6 @@ enum ck_ws_event {
     CK_WS_EVENT_SUBSCRIPTION = 18 /* at its end, before CK_WS_EVENT_CLOSED: a topic as str; the number is how many are left there */
 };
 
-/* Flags of ck_ws_publish, beside the opcode. */
-enum { CK_WS_COMPRESS = 0x100 /* for those who have agreed on compression */ };
-
 /* The longest name of a topic, and the longest key, in bytes. */
 enum { CK_TOPIC_BYTES = 1024 };
 
@@ -566,13 +563,14 @@ CK_EXPORT int ck_ws_unsubscribe(uint32_t websocket, const char *topic, int lengt
 CK_EXPORT int ck_ws_subscribed(uint32_t websocket, const char *topic, int length); /* [hot] 1 or 0 */
 CK_EXPORT void *ck_py_ws_topics(uint32_t websocket);                             /* [hot] list of str, in the order of subscribing; [] when it is over */
 /* [hot] Sends a message to all other subscribers of a topic, at the end of the iteration.
- * `flags` is the opcode, and CK_WS_COMPRESS. With `key_length` >= 0 it takes the place of
- * an older message with that key and topic, for those to whom that has not been sent.
+ * `first` is the opcode, and 64 when it is to be compressed for those who have agreed on that.
+ * With `key_length` >= 0 it takes the place of an older message with that key and topic, for
+ * those to whom that has not been sent.
  * Returns how many there were. */
-CK_EXPORT int ck_ws_publish(uint32_t websocket, const char *topic, int topic_length, const char *data, int length, int flags,
+CK_EXPORT int ck_ws_publish(uint32_t websocket, const char *topic, int topic_length, const char *data, int length, int first,
     const char *key, int key_length);
 /* [hot] The same to all. */
-CK_EXPORT int ck_app_publish(uint32_t app, const char *topic, int topic_length, const char *data, int length, int flags,
+CK_EXPORT int ck_app_publish(uint32_t app, const char *topic, int topic_length, const char *data, int length, int first,
     const char *key, int key_length);
 CK_EXPORT int ck_app_subscribers(uint32_t app, const char *topic, int length);   /* [hot] */
 
