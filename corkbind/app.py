@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 from corkbind import serving
 from corkbind._ffi import calls
 from corkbind._ffi.loader import lib
+from corkbind.app_topics import AppTopics
 from corkbind.bridge import Bridge
 from corkbind.cork_modes import FACES
 from corkbind.dispatch import ErrorHandler
@@ -27,7 +28,6 @@ from corkbind.options import EXCLUSIVE, AppListenOptions, AppOptions
 from corkbind.proxies import Networks
 from corkbind.request import HttpRequest
 from corkbind.response import HttpResponse
-from corkbind.stats import AppStats
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -56,7 +56,7 @@ class Address(NamedTuple):
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
-class App(AppStats):
+class App(AppTopics):
     """Serve HTTP.
 
     Args:

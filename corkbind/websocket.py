@@ -17,6 +17,7 @@ from corkbind.flow import is_coroutine_function
 from corkbind.request import address_text
 from corkbind.ws_flow import WebSocketFlow
 from corkbind.ws_inbox import WebSocketInbox
+from corkbind.ws_topics import TopicMethods
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ _REASON_MOST: Final = 123
 _CONTROL_MOST: Final = 125
 
 
-class WebSocket(WebSocketInbox, WebSocketFlow):
+class WebSocket(WebSocketInbox, WebSocketFlow, TopicMethods):
     """Write to one client; the same object for all handlers of a connection, yours to hang attributes on.
 
     Lifetime: until the `close` handler has run; sending raises ConnectionClosed from the
@@ -268,10 +269,6 @@ class WebSocket(WebSocketInbox, WebSocketFlow):
     def handle(self) -> int:
         """Return the number of the WebSocket, which `corkbind.corked_socket()` gives."""
         return self._handle
-
-    def _run(self, handler: Callable[..., Any], *arguments: Any) -> None:
-        """Run a handler in its turn; the class that knows tasks does."""
-        raise NotImplementedError
 
 
 _CODES: Final = "a close frame may carry 1000 to 1003, 1007 to 1014, and 3000 to 4999"

@@ -29,6 +29,8 @@ class WebSocketBehavior:
         close: `close(ws, code, reason)`, once; 1006 when there was no close frame.
         drain: `drain(ws)`: all that waited for the client has left.
         dropped: `dropped(ws, message, opcode)`: too much waits, and it was not sent.
+        subscription: `subscription(ws, topic, count, count_before)`: the number of a topic's
+            subscribers has changed by this WebSocket, also at its end, before `close`.
         max_payload_length: bytes of one message; a longer one closes with 1009.
         max_backpressure: bytes that may wait before messages are dropped; 0 = no limit.
         close_on_backpressure_limit: close in place of dropping.
@@ -53,6 +55,7 @@ class WebSocketBehavior:
     close: Callable[..., Any] | None = None
     drain: Callable[..., Any] | None = None
     dropped: Callable[..., Any] | None = None
+    subscription: Callable[..., Any] | None = None
     max_payload_length: int = 16 * 1024
     max_backpressure: int = 64 * 1024
     close_on_backpressure_limit: bool = False

@@ -112,6 +112,12 @@ class LiveWebSocket(WebSocket):
             self._wake(True)
             if behavior.drain is not None:
                 self._run(behavior.drain)
+        elif event == ck.CK_WS_EVENT_DROPPED:
+            if behavior.dropped is not None:
+                self._run(behavior.dropped, payload, OpCode(number))
+        elif event == ck.CK_WS_EVENT_SUBSCRIPTION:
+            if behavior.subscription is not None:
+                self._run(behavior.subscription, payload, number, number + 1)
         else:
             handler = behavior.ping if event == ck.CK_WS_EVENT_PING else behavior.pong
             if handler is not None:

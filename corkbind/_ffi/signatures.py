@@ -185,6 +185,14 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_ws_cork", c_int, HOT),
     Row("ck_ws_uncork", c_int, HOT),
     Row("ck_ws_flush", c_int, HOT),
+    # Topics
+    Row("ck_ws_subscribe", c_int, HOT),
+    Row("ck_ws_unsubscribe", c_int, HOT),
+    Row("ck_ws_subscribed", c_int, HOT),
+    Row("ck_py_ws_topics", py_object, HOT),
+    Row("ck_ws_publish", c_int, HOT),
+    Row("ck_app_publish", c_int, HOT),
+    Row("ck_app_subscribers", c_int, HOT),
 )
 
 

@@ -29,6 +29,7 @@ static void app_free(ck_app *app)
         ck_free(loop, app->routes[i].websocket);
     }
     ck_free(loop, app->routes);
+    ck_topics_free(&app->topics);
     ck_free(loop, app->proxies);
     ck_handle_drop(&loop->handles, app->handle);
     ck_free(loop, app);
@@ -44,6 +45,7 @@ uint32_t ck_app_create(const ck_limits *limits)
     memset(app, 0, sizeof(*app));
     app->loop = loop;
     app->limits = *limits;
+    ck_topics_init(&app->topics, loop->sys);
     struct us_socket_context_options_t options;
     memset(&options, 0, sizeof(options));
     app->context = us_create_socket_context(0, loop->us, sizeof(ck_app *), options);

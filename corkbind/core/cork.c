@@ -463,6 +463,16 @@ int64_t ck_stream_try_write(ck_stream *stream, const char *data, size_t length)
     return send_big(stream, data, length, false);
 }
 
+int ck_stream_send(ck_stream *stream, const char *data, size_t length, enum ck_flush_reason reason)
+{
+    CK_COUNT(stream, flushes[reason], 1);
+    int64_t taken = send_packed_and(stream, data, length, true, false);
+    if (stream->depth == 0 && !stream->cork) {
+        ck_stream_sent_later(stream);
+    }
+    return taken < 0 ? (int) taken : 0;
+}
+
 size_t ck_stream_packed(const ck_stream *stream)
 {
     if (stream->parked) {
@@ -534,6 +544,9 @@ int ck_stream_uncork(ck_stream *stream)
 {
     if (stream->depth == 0 || !unstack(&stream->loop->corks, stream)) {
         return 0;
+    }
+    if (stream->depth == 1 && ck_stream_packed(stream)) {
+        ck_stream_leaving(stream);
     }
     if (--stream->depth == 0) {
         if (stream->cork) {

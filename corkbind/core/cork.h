@@ -115,6 +115,9 @@ int ck_stream_write(ck_stream *stream, const char *data, size_t length);
 /* Like write, but bytes of `data` that the kernel does not take are not kept.
  * Returns the number taken, or a negative result. */
 int64_t ck_stream_try_write(ck_stream *stream, const char *data, size_t length);
+/* Sends at once behind what is packed, however little, from where it lies. What the kernel
+ * does not take is kept. Returns 0, CK_ABORTED or CK_NOMEM. */
+int ck_stream_send(ck_stream *stream, const char *data, size_t length, enum ck_flush_reason reason);
 /* Sends from the backlog, and a file on its way. Returns true when nothing is left. */
 bool ck_stream_drain(ck_stream *stream);
 /* Whether something waits for the client. */
@@ -149,6 +152,10 @@ int ck_stream_flush_ahead(ck_stream *stream);
 size_t ck_stream_unfinished(const ck_stream *stream);
 /* The same, after these bytes have been parked: they are the first packed ones now. */
 void ck_stream_parked(ck_stream *stream);
+
+/* Called by the engine before the outermost cork is closed with something packed;
+ * implemented by the connection, which may have more to pack. */
+void ck_stream_leaving(ck_stream *stream);
 
 /* Called by the engine after an outermost uncork or a flush at the end of the
  * iteration; implemented by the connection, which may be waiting for this. May

@@ -10,6 +10,7 @@
 #include "loop.h"
 #include "proxy_protocol.h"
 #include "router.h"
+#include "topic.h"
 
 struct us_listen_socket_t;
 struct us_socket_context_t;
@@ -41,6 +42,7 @@ typedef struct ck_app {
     ck_loop *loop;
     struct us_socket_context_t *context;
     ck_router *router;
+    ck_topics topics;
     ck_router *websockets;       /* routes of WebSockets; NULL without any */
     ck_route *routes;
     int route_count;

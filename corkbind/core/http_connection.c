@@ -93,6 +93,9 @@ void ck_connection_timer_for_phase(ck_connection *connection)
 void ck_connection_close(ck_connection *connection, enum ck_abort_reason reason)
 {
     if (!connection->closed) {
+        if (connection->websocket && !connection->stream.broken) {
+            ck_websocket_pack(connection->websocket);
+        }
         ck_stream_flush(&connection->stream, CK_FLUSH_CLOSE);
         connection->reason = (uint8_t) reason;
         us_socket_close(0, connection->stream.socket, 0, NULL);
@@ -231,6 +234,14 @@ void ck_stream_parked(ck_stream *stream)
     ck_exchange *exchange = ((ck_connection *) stream)->exchange;
     exchange->mark = 0;
     exchange->flushes_before = stream->flushes;
+}
+
+void ck_stream_leaving(ck_stream *stream)
+{
+    const ck_websocket *websocket = ((const ck_connection *) stream)->websocket;
+    if (websocket && websocket->subscriber) {
+        ck_subscriber_pack(websocket->subscriber, false);
+    }
 }
 
 void ck_stream_sent_later(ck_stream *stream)

@@ -318,6 +318,7 @@ static void destroy_all(ck_loop *loop, enum ck_kind kind)
 
 void ck_loop_destroy(ck_loop *loop)
 {
+    ck_topics_deliver(loop);
     ck_corks_flush_all(loop, CK_FLUSH_CLOSE);
     destroy_all(loop, CK_KIND_APP);
     destroy_all(loop, CK_KIND_EXCHANGE);
@@ -384,9 +385,10 @@ int ck_loop_fd(void)
 static void end_iteration(ck_loop *loop)
 {
     loop->stepping = true;
+    ck_topics_deliver(loop);
     ck_corks_flush_all(loop, CK_FLUSH_ITERATION);
     loop->stepping = false;
-    if (loop->resume_first) {
+    if (loop->resume_first || loop->due.first) {
         ck_loop_need_step(loop);
     }
 }
@@ -404,6 +406,7 @@ int ck_loop_step(void)
     loop->deferred = false;
     refresh_date(loop);
     /* First what other callbacks of the host loop have packed. */
+    ck_topics_deliver(loop);
     ck_corks_flush_all(loop, CK_FLUSH_ITERATION);
     resume_waiting(loop);
     int events = us_loop_step(loop->us);

@@ -8,6 +8,7 @@
 #include "cork.h"
 #include "handle.h"
 #include "libusockets_ext.h"
+#include "topic.h"
 
 struct ck_connection;
 struct ck_deflate_loop;
@@ -22,6 +23,7 @@ typedef struct ck_loop {
     ck_callbacks callbacks;
     ck_corks corks;
     struct ck_deflate_loop *deflate;    /* what its WebSockets compress with; NULL until one does */
+    ck_due due;
     struct ck_exchange *spare_exchanges;
     unsigned spare_count;
     struct ck_connection *resume_first; /* connections with input to go on with; see ck_loop_resume_later */

@@ -3,6 +3,7 @@
 
 #include "http.h"
 #include "libusockets_ext.h"
+#include "ws_connection.h"
 
 static ck_app *app_of(uint32_t handle, int *error)
 {
@@ -59,6 +60,9 @@ int ck_app_unrouted_stats(uint32_t handle, ck_counters *out)
 
 static uint64_t backlog_of(const ck_connection *connection)
 {
+    if (connection->websocket) {
+        return ck_websocket_waiting(connection->websocket);
+    }
     return ck_stream_buffered(&connection->stream) - ck_stream_packed(&connection->stream);
 }
 

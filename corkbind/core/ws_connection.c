@@ -23,13 +23,9 @@ enum { PING_MARGIN_MAX = 20, PING_MARGIN_MIN = 8, IDLE_PER_MARGIN = 6, RSV_2_AND
 
 /* ---- To the application ---- */
 
-/* Calls back with an object made of the payload, which for text has been checked. */
-static bool tell(const ck_websocket *websocket, int event, const char *data, size_t length, int code)
+bool ck_websocket_tell(const ck_websocket *websocket, int event, void *payload, int number)
 {
     const ck_python *py = ck_python_bound();
-    bool text = event == CK_WS_EVENT_TEXT || event == CK_WS_EVENT_CLOSED;
-    const char *bytes = length ? data : "";
-    void *payload = text ? py->utf8(bytes, (ptrdiff_t) length, NULL) : py->bytes_new(bytes, (ptrdiff_t) length);
     if (!payload) {
         void *error[3] = {NULL, NULL, NULL};
         py->error_fetch(&error[0], &error[1], &error[2]);
@@ -40,9 +36,27 @@ static bool tell(const ck_websocket *websocket, int event, const char *data, siz
         }
         return false;
     }
-    ck_python_websocket(websocket->connection->stream.loop, websocket->handle, event, payload, code);
+    ck_python_websocket(websocket->connection->stream.loop, websocket->handle, event, payload, number);
     py->decref(payload);
     return true;
+}
+
+/* Calls back with an object made of the payload, which for text has been checked. */
+static bool tell(const ck_websocket *websocket, int event, const char *data, size_t length, int code)
+{
+    const ck_python *py = ck_python_bound();
+    bool text = event == CK_WS_EVENT_TEXT || event == CK_WS_EVENT_CLOSED;
+    const char *bytes = length ? data : "";
+    void *payload = text ? py->utf8(bytes, (ptrdiff_t) length, NULL) : py->bytes_new(bytes, (ptrdiff_t) length);
+    return ck_websocket_tell(websocket, event, payload, code);
+}
+
+void ck_websocket_dropped(const ck_websocket *websocket, int opcode, const char *data, size_t length)
+{
+    const ck_python *py = ck_python_bound();
+    bool text = opcode == CK_WS_TEXT; /* which the application may have made of anything */
+    void *payload = text ? py->utf8(data, (ptrdiff_t) length, "surrogateescape") : py->bytes_new(data, (ptrdiff_t) length);
+    (void) ck_websocket_tell(websocket, CK_WS_EVENT_DROPPED, payload, opcode);
 }
 
 void ck_websocket_over(ck_connection *connection, unsigned code, const char *reason, size_t length)
@@ -51,6 +65,7 @@ void ck_websocket_over(ck_connection *connection, unsigned code, const char *rea
     ck_loop *loop = connection->stream.loop;
     connection->websocket = NULL;
     ck_handle_drop(&loop->handles, websocket->handle);
+    ck_subscriber_over(websocket);
     if (!tell(websocket, CK_WS_EVENT_CLOSED, reason, length, (int) code)) {
         (void) tell(websocket, CK_WS_EVENT_CLOSED, "", 0, (int) code); /* the empty string is always there */
     }
@@ -58,6 +73,29 @@ void ck_websocket_over(ck_connection *connection, unsigned code, const char *rea
     ck_deflate_free(loop, websocket->deflate);
     ck_poison(websocket, sizeof(*websocket));
     ck_free(loop, websocket);
+}
+
+/* ---- What is written ---- */
+
+size_t ck_websocket_waiting(const ck_websocket *websocket)
+{
+    const ck_stream *stream = &websocket->connection->stream;
+    size_t pending = websocket->subscriber ? websocket->subscriber->pending_bytes : 0;
+    return ck_stream_buffered(stream) - ck_stream_packed(stream) + pending;
+}
+
+void ck_websocket_pack(ck_websocket *websocket)
+{
+    if (websocket->subscriber && websocket->subscriber->pending_count) {
+        ck_subscriber_pack(websocket->subscriber, true);
+    }
+}
+
+/* What has been published before it goes first. */
+static int write_close(ck_connection *connection, unsigned code, const char *reason, size_t length)
+{
+    ck_websocket_pack(connection->websocket);
+    return ck_ws_write_close(&connection->stream, code, reason, length);
 }
 
 /* Nothing more is read; the client gets what is written, and then our FIN. */
@@ -72,7 +110,7 @@ static void fail(ck_connection *connection, unsigned code)
 {
     if (connection->websocket->closing) {
         end(connection, CK_WS_ABNORMAL, "", 0);
-    } else if (ck_ws_write_close(&connection->stream, code, "", 0) == CK_OK) {
+    } else if (write_close(connection, code, "", 0) == CK_OK) {
         end(connection, code, "", 0);
     } else {
         ck_connection_close(connection, CK_ABORT_SERVER);
@@ -182,7 +220,7 @@ static void take_close(ck_connection *connection, const ck_ws_part *part)
     char reason[CK_WS_REASON_MAX];
     memcpy(reason, part->data, part->length); /* the reader goes before the application has it */
     unsigned code = part->code;
-    if (!connection->websocket->closing && ck_ws_write_close(&connection->stream, code, "", 0) != CK_OK) {
+    if (!connection->websocket->closing && write_close(connection, code, "", 0) != CK_OK) {
         ck_connection_close(connection, CK_ABORT_SERVER);
         return;
     }
@@ -235,6 +273,13 @@ void ck_websocket_drained(ck_connection *connection)
         websocket->pong_due = false;
         (void) ck_ws_write(&connection->stream, CK_WS_FIN | CK_WS_PONG, websocket->pong, websocket->pong_length);
     }
+    if (websocket->subscriber && websocket->subscriber->pending_count) {
+        ck_subscriber_pack(websocket->subscriber, false);
+        ck_stream_flush(&connection->stream, CK_FLUSH_EXPLICIT);
+        if (ck_stream_waits(&connection->stream) || connection->stream.broken) {
+            return;
+        }
+    }
     (void) tell(websocket, CK_WS_EVENT_DRAIN, "", 0, 0);
 }
 
@@ -272,7 +317,7 @@ void ck_websocket_timed_out(ck_connection *connection, enum ck_timer timer)
         }
     } else if (timer == CK_TIMER_WS_PONG) {
         static const char reason[] = "ping timeout";
-        (void) ck_ws_write_close(&connection->stream, CK_WS_FAILED, reason, sizeof(reason) - 1);
+        (void) write_close(connection, CK_WS_FAILED, reason, sizeof(reason) - 1);
     }
     connection->app->stats.timeouts++;
     ck_connection_close(connection, CK_ABORT_TIMEOUT); /* without a close frame of the client's: 1006 */
@@ -291,7 +336,7 @@ static int begin_close(ck_websocket *websocket, unsigned code, const char *reaso
     if (websocket->closing) {
         return CK_FINISHED;
     }
-    int result = ck_ws_write_close(&connection->stream, code, reason, length);
+    int result = write_close(connection, code, reason, length);
     if (result == CK_OK) {
         websocket->closing = true;
         ck_connection_timer(connection, CK_TIMER_WS_CLOSE);
@@ -369,9 +414,8 @@ static bool in_order(const ck_websocket *websocket, unsigned first, int length)
 /* The client does not read, and has what it may have. Part of a message is never left out. */
 static bool over_backlog(const ck_websocket *websocket, unsigned first)
 {
-    const ck_stream *stream = &websocket->connection->stream;
-    size_t waiting = ck_stream_buffered(stream) - ck_stream_packed(stream);
-    return websocket->limits.backlog && waiting > websocket->limits.backlog && (first & 0x0F) != CK_WS_CONTINUATION;
+    bool limited = websocket->limits.backlog && (first & 0x0F) != CK_WS_CONTINUATION;
+    return limited && ck_websocket_waiting(websocket) > websocket->limits.backlog;
 }
 
 /* Whether a frame is to be compressed: what its message began with decides for all of it. */
@@ -419,9 +463,13 @@ int ck_ws_send(uint32_t handle, const char *data, int length, int first)
         }
         return CK_WS_DROPPED;
     }
+    ck_websocket_pack(websocket);
     error = send_frame(websocket, data, (size_t) length, (unsigned) first);
     if (error != CK_OK) {
         return error;
+    }
+    if (websocket->subscriber && !websocket->fragmented) {
+        ck_subscriber_due(websocket->subscriber); /* what the fragments have held up */
     }
     if (websocket->limits.idle_on_send) {
         ck_connection_timer_for_phase(connection);
@@ -462,7 +510,7 @@ int ck_ws_buffered(uint32_t handle)
     if (!websocket) {
         return error;
     }
-    size_t buffered = ck_stream_buffered(&websocket->connection->stream);
+    size_t buffered = ck_websocket_waiting(websocket) + ck_stream_packed(&websocket->connection->stream);
     return buffered > INT32_MAX ? INT32_MAX : (int) buffered;
 }
 
@@ -483,8 +531,9 @@ int ck_ws_uncork(uint32_t handle)
 int ck_ws_flush(uint32_t handle)
 {
     int error;
-    const ck_websocket *websocket = websocket_of(handle, &error);
+    ck_websocket *websocket = websocket_of(handle, &error);
     if (websocket) {
+        ck_websocket_pack(websocket);
         ck_stream_flush_now(&websocket->connection->stream);
     }
     return error;

@@ -4,6 +4,7 @@
 
 #include "deflate.h"
 #include "http.h"
+#include "topic.h"
 #include "ws_frame.h"
 
 typedef struct ck_websocket {
@@ -21,6 +22,7 @@ typedef struct ck_websocket {
     bool aging;              /* the clock of minutes has begun a new one since the upgrade */
     uint8_t pong_length;
     char pong[CK_WS_CONTROL_MAX];
+    ck_subscriber *subscriber; /* NULL before it has subscribed to anything */
 } ck_websocket;
 
 /* ---- ws_connection.c ---- */
@@ -37,6 +39,15 @@ void ck_websocket_born(ck_connection *connection);
 void ck_websocket_aged(ck_connection *connection);
 /* The app ends: begins the closing handshake, once. */
 void ck_websocket_going_away(ck_connection *connection);
+/* Reports an event with a Python object, which is let go; NULL = there was no memory for one.
+ * Returns whether it could. */
+bool ck_websocket_tell(const ck_websocket *websocket, int event, void *payload, int number);
+/* What was published to it was not sent: too much waits. */
+void ck_websocket_dropped(const ck_websocket *websocket, int opcode, const char *data, size_t length);
+/* Returns the bytes that wait for the client, what is pending for it too. */
+size_t ck_websocket_waiting(const ck_websocket *websocket);
+/* Puts what is pending for it before what is written next. */
+void ck_websocket_pack(ck_websocket *websocket);
 unsigned ck_websocket_seconds(const ck_websocket *websocket, enum ck_timer timer);
 
 /* ---- ws_upgrade.c ---- */

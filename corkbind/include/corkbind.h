@@ -185,8 +185,13 @@ enum ck_ws_event {
     CK_WS_EVENT_CLOSED = 8,  /* it is over, and the handle stale: the reason as str; the number is the close code */
     CK_WS_EVENT_PING = 9,    /* answered already: bytes */
     CK_WS_EVENT_PONG = 10,   /* bytes */
-    CK_WS_EVENT_DRAIN = 16   /* all that waited for the client has left */
+    CK_WS_EVENT_DRAIN = 16,  /* all that waited for the client has left */
+    CK_WS_EVENT_DROPPED = 17, /* published to it and not sent, too much waits: str or bytes; the number is the opcode */
+    CK_WS_EVENT_SUBSCRIPTION = 18 /* at its end, before CK_WS_EVENT_CLOSED: a topic as str; the number is how many are left there */
 };
+
+/* The longest name of a topic, and the longest key, in bytes. */
+enum { CK_TOPIC_BYTES = 1024 };
 
 /* What ck_ws_send returns for success. */
 enum ck_ws_sent {
@@ -556,6 +561,26 @@ CK_EXPORT int ck_ws_buffered(uint32_t websocket);
 CK_EXPORT int ck_ws_cork(uint32_t websocket);                                    /* [hot] nests */
 CK_EXPORT int ck_ws_uncork(uint32_t websocket);                                  /* [hot] the outermost one sends */
 CK_EXPORT int ck_ws_flush(uint32_t websocket);                                   /* [hot] sends, and stays corked */
+
+/* -- Topics. A name is 1 to CK_TOPIC_BYTES bytes: else CK_VALUE. -- */
+/* [hot] Returns the number of subscribers that the topic has now, 0 when this was one
+ * already, CK_FINISHED after ck_ws_close. */
+CK_EXPORT int ck_ws_subscribe(uint32_t websocket, const char *topic, int length);
+/* [hot] Returns the number that it had before, 0 when this was none. */
+CK_EXPORT int ck_ws_unsubscribe(uint32_t websocket, const char *topic, int length);
+CK_EXPORT int ck_ws_subscribed(uint32_t websocket, const char *topic, int length); /* [hot] 1 or 0 */
+CK_EXPORT void *ck_py_ws_topics(uint32_t websocket);                             /* [hot] list of str, in the order of subscribing; [] when it is over */
+/* [hot] Sends a message to all other subscribers of a topic, at the end of the iteration.
+ * `first` is the opcode, and 64 when it is to be compressed for those who have agreed on that.
+ * With `key_length` >= 0 it takes the place of an older message with that key and topic, for
+ * those to whom that has not been sent.
+ * Returns how many there were. */
+CK_EXPORT int ck_ws_publish(uint32_t websocket, const char *topic, int topic_length, const char *data, int length, int first,
+    const char *key, int key_length);
+/* [hot] The same to all. */
+CK_EXPORT int ck_app_publish(uint32_t app, const char *topic, int topic_length, const char *data, int length, int first,
+    const char *key, int key_length);
+CK_EXPORT int ck_app_subscribers(uint32_t app, const char *topic, int length);   /* [hot] */
 
 #ifdef __cplusplus
 }

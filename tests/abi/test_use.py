@@ -55,6 +55,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "ws_inbox",
         "ws_origins",
         "ws_pressure",
+        "ws_topics",
     ),
     (
         "tasks",
@@ -69,6 +70,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "extension",
         "app_routes",
         "stats",
+        "app_topics",
         "inspector.report",
         "inspector.mount",
         "serving",

@@ -63,6 +63,7 @@ TARGETS = (
     Target("handles", max_len=512),
     Target("ws", ("reference_ws.c",), 2048),
     Target("deflate", max_len=1024),
+    Target("topic", max_len=1500),
     Target("respond", ("response_reader.c", "reference_http.c"), 512),
     Target("stack", ("response_reader.c", "reference_http.c", "reference_chunked.c"), 1024, mutates_http=True),
 )

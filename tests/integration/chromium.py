@@ -77,6 +77,21 @@ class Page:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
+    def another(self) -> Page:
+        """Open a second window of the same browser."""
+        browser = Page(self._socket, "")
+        browser._number = self._number + 10**4
+        return _tab(self._socket, browser, newWindow=True)
+
+    def type(self, text: str) -> None:
+        """Type into what has the focus."""
+        self.call("Input.insertText", text=text)
+
+    def press_enter(self) -> None:
+        """Press the Enter key."""
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", text="\r", windowsVirtualKeyCode=13)
+
     def screenshot(self) -> bytes:
         """Return what is seen, as PNG."""
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
@@ -112,10 +127,10 @@ def chromium(folder: Path) -> Iterator[Page]:
         process.stderr.close()
 
 
-def _tab(socket: Any, browser: Page) -> Page:
-    target = browser.call("Target.createTarget", url="about:blank")["targetId"]
+def _tab(socket: Any, browser: Page, **options: Any) -> Page:
+    target = browser.call("Target.createTarget", url="about:blank", **options)["targetId"]
     page = Page(socket, browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
-    page._number = 1000
+    page._number = browser._number + 1000  # so that nobody takes the answer of another
     for domain in ("Page", "Runtime", "Log", "Network"):
         page.call(f"{domain}.enable")
     return page
