@@ -56,6 +56,20 @@ async def up(res, req):
     res.end(str(len(body.getbuffer())))
 
 
+def echo(ws, message, opcode):
+    ws.send(message, opcode)
+
+
+def publish(ws, message, opcode):
+    app.publish("all", message, opcode)
+
+
+LIMITS = {"max_payload_length": 1 << 20, "max_backpressure": 4 << 20}
+app.ws("/echo", message=echo, **LIMITS)
+app.ws("/fan", open=lambda ws: ws.subscribe("all"), **LIMITS)
+app.ws("/publish", message=publish)
+
+
 def main(loop="asyncio"):
     app.listen({"port": int(sys.argv[1]), "host": "127.0.0.1"})
     app.run(loop=loop)
