@@ -3,7 +3,6 @@
  *   echo     each connection keeps a number of messages in flight
  *   fanout   connections that only listen, and one more that publishes: the next message
  *            goes when all have got one, so that a number of them is in flight
- *   hold     the connections are opened and stay, until the standard input ends
  *
  * It must be cheaper than any server, so it sends from one buffer of ready frames: all
  * that one read has made room for leaves in one send. Plain messages are compared byte
@@ -12,9 +11,10 @@
  * inflated, and later ones are compared with it where the server compresses each by itself.
  *
  * With --wait it prints READY when all connections are open, and begins after a line of
- * input; the connections stay until the input ends. So the server's CPU time can be read
- * without what opening and closing them costs. It prints what load.lua prints, and `busy`:
- * its own CPU time as a share of the time, to see that it was not what was measured. */
+ * input; the connections stay, and answer pings, until the input ends. So the server's CPU
+ * time can be read without what opening and closing them costs, and the memory of idle
+ * ones. It prints what load.lua prints, and `busy`: its own CPU time as a share of the
+ * time, to see that it was not what was measured. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -48,7 +48,9 @@ enum {
     TAG = 8,                    /* bytes at the start of a message that tell which it is */
     HEAD_MOST = 14,
     CONTROL_MOST = 125,
+    REQUEST_MOST = 1024,
     RESPONSE_MOST = 4096,
+    OPENING_MOST = 128,         /* handshakes at once: some servers are slow to see each, but see many */
     READ_SIZE = 256 * 1024,
     EVENTS = 512,
     PATIENCE = 10,              /* seconds that a server may take to answer */
@@ -58,7 +60,7 @@ enum {
     TAIL = 4,                   /* bytes that end what zlib flushes; permessage-deflate leaves them out */
 };
 
-typedef enum { ECHO, FANOUT, HOLD } work_mode;
+typedef enum { ECHO, FANOUT } work_mode;
 
 static struct {
     work_mode mode;
@@ -114,7 +116,7 @@ static uint64_t histogram[BUCKETS];
 static uint64_t answers;        /* messages that came back, or were delivered */
 static uint64_t published, complete; /* messages that were published; that all have got */
 static uint64_t *deliveries;    /* of each message in flight */
-static bool over;               /* nothing more is sent */
+static bool going;              /* messages are sent */
 
 static void fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
@@ -322,7 +324,7 @@ static void put_messages(connection *c, unsigned count, uint64_t now)
 static void publish(uint64_t now)
 {
     unsigned room = options.in_flight - (unsigned)(published - complete);
-    if (over || !room)
+    if (!going || !room)
         return;
     for (unsigned i = 0; i < room; i++)
         deliveries[(published + i) % options.in_flight] = 0;
@@ -386,7 +388,7 @@ static void begin_frame(connection *c)
         fail("connection %u: a control frame of %zu bytes", c->index, c->length);
     if (opcode >= CLOSE)
         return;
-    if (opcode != (options.mode == FANOUT ? TEXT : BINARY) || options.mode == HOLD || c == publisher)
+    if (opcode != (options.mode == FANOUT ? TEXT : BINARY) || c == publisher)
         fail("connection %u: a message of opcode %d that nobody asked for", c->index, opcode);
     if (first & COMPRESSED ? !options.deflate : c->length != options.size)
         fail("connection %u: a message of %zu bytes, not %zu", c->index, c->length, options.size);
@@ -474,7 +476,7 @@ static void readable(connection *c)
         fail("connection %u: %s", c->index, length ? strerror(errno) : "the server has closed it");
     uint64_t now = clock_of(CLOCK_MONOTONIC);
     take(c, received, (size_t)length, now);
-    if (options.mode != ECHO || over)
+    if (options.mode != ECHO || !going)
         return;
     unsigned room = options.in_flight - (unsigned)(c->sent - c->received);
     if (room)
@@ -511,10 +513,9 @@ static void agree(char *response)
     agreed.client_bits = client_bits;
 }
 
-/* Reads the server's answer; gives what follows it to the reader of frames. */
-static void shake_hands(connection *c, const char *path)
+static void ask(connection *c, const char *path)
 {
-    char text[RESPONSE_MOST + 1];
+    char text[REQUEST_MOST];
     int length = snprintf(text, sizeof text,
                           "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                           "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n",
@@ -523,6 +524,12 @@ static void shake_hands(connection *c, const char *path)
                                             "client_max_window_bits\r\n" : "");
     if (length >= (int)sizeof text || send(c->fd, text, (size_t)length, MSG_NOSIGNAL) != length)
         fail("connection %u: the request could not be sent", c->index);
+}
+
+/* Reads the server's answer; gives what follows it to the reader of frames. */
+static void shake_hands(connection *c, const char *path)
+{
+    char text[RESPONSE_MOST + 1];
     size_t got = 0;
     char *end = NULL;
     while (!end) {
@@ -558,7 +565,7 @@ static void open_one(connection *c, unsigned index, const char *path)
     setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     watch(c, EPOLL_CTL_ADD, EPOLLIN);
-    shake_hands(c, path);
+    ask(c, path);
 }
 
 static void open_all(void)
@@ -566,10 +573,17 @@ static void open_all(void)
     connections = allocate(options.connections + 1, sizeof *connections);
     publisher = options.mode == FANOUT ? connections + options.connections : NULL;
     deliveries = allocate(options.in_flight, sizeof *deliveries);
-    for (unsigned i = 0; i < options.connections; i++)
-        open_one(connections + i, i, options.path);
-    if (publisher)
+    for (unsigned i = 0; i < options.connections; i += OPENING_MOST) {
+        unsigned end = options.connections - i < OPENING_MOST ? options.connections : i + OPENING_MOST;
+        for (unsigned j = i; j < end; j++)
+            open_one(connections + j, j, options.path);
+        for (unsigned j = i; j < end; j++)
+            shake_hands(connections + j, options.path);
+    }
+    if (publisher) { /* when the others listen */
         open_one(publisher, options.connections, options.publish_path);
+        shake_hands(publisher, options.publish_path);
+    }
 }
 
 static void raise_file_limit(void)
@@ -596,7 +610,7 @@ static void turn(int milliseconds)
     for (int i = 0; i < count; i++) {
         connection *c = events[i].data.ptr;
         if (!c)
-            continue; /* the standard input, in hold */
+            continue; /* the standard input */
         if (events[i].events & EPOLLOUT)
             put_unsent(c);
         if (events[i].events & ~(uint32_t)EPOLLOUT)
@@ -627,12 +641,13 @@ static void run_until(uint64_t end)
 static void run(void)
 {
     uint64_t begin = clock_of(CLOCK_MONOTONIC), used = clock_of(CLOCK_PROCESS_CPUTIME_ID);
+    going = true;
     if (options.mode == FANOUT)
         publish(begin);
     for (unsigned i = 0; options.mode == ECHO && i < options.connections; i++)
         put_messages(connections + i, options.in_flight, clock_of(CLOCK_MONOTONIC));
     run_until(begin + (uint64_t)(options.seconds * 1e9));
-    over = true;
+    going = false;
     uint64_t latest = clock_of(CLOCK_MONOTONIC) + PATIENCE * 1000000000ull;
     while (outstanding()) {
         if (clock_of(CLOCK_MONOTONIC) > latest)
@@ -646,37 +661,27 @@ static void run(void)
     fflush(stdout);
 }
 
-/* Tells whether the standard input has a line, or more; waits for it. */
-static bool line_of_input(void)
-{
-    char line[64];
-    ssize_t length;
-    do
-        length = read(STDIN_FILENO, line, sizeof line);
-    while (length > 0 && !memchr(line, '\n', (size_t)length));
-    return length > 0;
-}
-
-static void hold(void)
+/* Waits for a line of input; false when the input has ended. */
+static bool wait_for_line(void)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, STDIN_FILENO, &event))
-        fail("the standard input of hold must be a pipe or a terminal");
-    if (fcntl(STDIN_FILENO, F_SETFL, fcntl(STDIN_FILENO, F_GETFL) | O_NONBLOCK))
-        fail("fcntl: %s", strerror(errno));
-    char ignored[64];
-    while (read(STDIN_FILENO, ignored, sizeof ignored) != 0)
+    if (fcntl(STDIN_FILENO, F_SETFL, fcntl(STDIN_FILENO, F_GETFL) | O_NONBLOCK) ||
+        epoll_ctl(epoll, EPOLL_CTL_ADD, STDIN_FILENO, &event))
+        fail("the standard input must be a pipe or a terminal");
+    char line[64];
+    ssize_t length;
+    while ((length = read(STDIN_FILENO, line, sizeof line)) && (length < 0 || !memchr(line, '\n', (size_t)length)))
         turn(-1);
+    epoll_ctl(epoll, EPOLL_CTL_DEL, STDIN_FILENO, NULL);
+    return length > 0;
 }
 
 static work_mode mode_of(const char *name)
 {
     if (!strcmp(name, "fanout"))
         return FANOUT;
-    if (!strcmp(name, "hold"))
-        return HOLD;
     if (strcmp(name, "echo"))
-        fail("no such mode: %s; there are echo, fanout, hold", name);
+        fail("no such mode: %s; there are echo, fanout", name);
     return ECHO;
 }
 
@@ -722,11 +727,9 @@ int main(int count, char **values)
         puts("READY");
         fflush(stdout);
     }
-    if (options.mode == HOLD)
-        hold();
-    else if (!options.wait || line_of_input())
+    if (!options.wait || wait_for_line())
         run();
-    while (options.wait && line_of_input())
+    while (options.wait && wait_for_line())
         ;
     return 0;
 }
