@@ -64,10 +64,17 @@ class Load:
     def __enter__(self) -> Load:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(self.command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-        self.read("READY")
+        try:
+            self.read("READY")
+        except BaseException:
+            self.end()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
         self.process.kill()
         self.process.communicate()
 

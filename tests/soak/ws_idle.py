@@ -20,12 +20,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
 
 import ws_load
-from servers import PeerError, Server, cpu_seconds
-from ws_load import Frames, Load
+from servers import FILES, PeerError, Server, cpu_seconds
+from ws_load import Frames, Load, build
 
 GOAL = 2.5 * 1024
 WARM_UP = 200
-IDLE_SECONDS = 5.0
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -43,7 +42,7 @@ def connected(server: Server, connections: int) -> Load:
     return Load(server.port, connections, [*Frames().options("/echo"), "--seconds=0"])
 
 
-def measure(server: Server, connections: int) -> float:
+def measure(server: Server, connections: int, seconds: float) -> float:
     """Print what the server holds at each step; return the bytes for each connection."""
     with connected(server, WARM_UP) as client:
         client.run()
@@ -53,11 +52,11 @@ def measure(server: Server, connections: int) -> float:
         client.run()
         used = resident(server)
         spent = cpu_seconds(server.tree)
-        time.sleep(IDLE_SECONDS)
+        time.sleep(seconds)
         spent = cpu_seconds(server.tree) - spent
     each_opened, each_used = ((now - begun) / connections for now in (opened, used))
     print(f"{server.name}: {begun / 2**20:.1f} MiB before; {each_opened:,.0f} bytes for each of {connections} open, "
-          f"{each_used:,.0f} when each has echoed; {spent / IDLE_SECONDS:.1%} of a core while idle")  # fmt: skip
+          f"{each_used:,.0f} when each has echoed; {spent:.2f} s of CPU in {seconds:.0f} s of idleness")  # fmt: skip
     return max(each_opened, each_used)
 
 
@@ -66,15 +65,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Memory of idle WebSockets.")
     parser.add_argument("--connections", type=int, default=10_000, help="how many (10000)")
     parser.add_argument("--servers", type=lambda text: text.split(","), default=["corkbind"], help="the benchmark's; corkbind")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long to look at the CPU time of the idle server (5)")
     options = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    ws_load.make()
+    try:
+        ws_load.make()
+    except build.BuildError as error:
+        sys.exit(f"ws_idle: {error}")
+    FILES.mkdir(parents=True, exist_ok=True)  # the server has a route for them
     failed = False
     for name in options.servers:
         server = Server(name, None)
         try:
-            failed |= measure(server, options.connections) > GOAL and name.startswith("corkbind")
+            failed |= measure(server, options.connections, options.seconds) > GOAL and name.startswith("corkbind")
         except PeerError as error:
             failed |= name.startswith("corkbind")
             print(f"{name}: {error}", file=sys.stderr)
