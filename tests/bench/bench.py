@@ -108,6 +108,7 @@ CASES = {
     "ws64k": websocket_case("echo, 64 KiB", Frames(65536)),
     "ws20x16": websocket_case("echo, 20 bytes, 16 in flight", Frames(20, in_flight=16)),
     "wsfan": websocket_case("fan-out, 100 bytes to 1,000", Frames(100, "fanout")),
+    "wsfanx16": websocket_case("fan-out, 100 bytes to 1,000, 16 in flight", Frames(100, "fanout", in_flight=16)),
     "wsdeflate20": websocket_case("echo, 20 bytes, deflate", Frames(20, deflate=True)),
     "wsdeflate1k": websocket_case("echo, 1 KiB, deflate", Frames(1024, deflate=True)),
     "wsdeflate64k": websocket_case("echo, 64 KiB, deflate", Frames(65536, deflate=True)),
