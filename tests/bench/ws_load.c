@@ -13,7 +13,8 @@
  * With --wait it prints READY when all connections are open, and begins after a line of
  * input; the connections stay, and answer pings, until the input ends. So the server's CPU
  * time can be read without what opening and closing them costs, and the memory of idle
- * ones. It prints what load.lua prints, and `busy`: its own CPU time as a share of the
+ * ones. In the end each is closed by the closing handshake, and the program goes when the
+ * server has closed all. It prints what load.lua prints, and `busy`: its own CPU time as a share of the
  * time, to see that it was not what was measured. */
 #include <errno.h>
 #include <fcntl.h>
@@ -50,10 +51,11 @@ enum {
     CONTROL_MOST = 125,
     REQUEST_MOST = 1024,
     RESPONSE_MOST = 4096,
-    OPENING_MOST = 128,         /* handshakes at once: some servers are slow to see each, but see many */
+    OPENING_MOST = 64,          /* handshakes at once: a server may be slow to see one, and have room for 100 */
     READ_SIZE = 256 * 1024,
     EVENTS = 512,
     PATIENCE = 10,              /* seconds that a server may take to answer */
+    CLOSE_PATIENCE = 3,         /* and to close */
     SPARE_FILES = 64,
     STEPS = 64,                 /* of the histogram, for each power of two */
     BUCKETS = STEPS * 59,
@@ -117,6 +119,8 @@ static uint64_t answers;        /* messages that came back, or were delivered */
 static uint64_t published, complete; /* messages that were published; that all have got */
 static uint64_t *deliveries;    /* of each message in flight */
 static bool going;              /* messages are sent */
+static bool closing;            /* close frames have been sent */
+static unsigned open_count;     /* connections that the server has not closed */
 
 static void fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
@@ -413,6 +417,8 @@ static void take_payload(connection *c, const char *data, size_t length)
 static void end_control(connection *c)
 {
     int opcode = c->head[0] & 15;
+    if (opcode == CLOSE && closing)
+        return;
     if (opcode == CLOSE)
         fail("connection %u: the server closes it with %d", c->index,
              c->length < 2 ? 1005 : (uint8_t)c->control[0] << 8 | (uint8_t)c->control[1]);
@@ -472,6 +478,11 @@ static void readable(connection *c)
     ssize_t length = recv(c->fd, received, sizeof received, MSG_DONTWAIT);
     if (length < 0 && (errno == EAGAIN || errno == EINTR))
         return;
+    if (length <= 0 && closing) {
+        close(c->fd);
+        open_count--;
+        return;
+    }
     if (length <= 0)
         fail("connection %u: %s", c->index, length ? strerror(errno) : "the server has closed it");
     uint64_t now = clock_of(CLOCK_MONOTONIC);
@@ -565,6 +576,7 @@ static void open_one(connection *c, unsigned index, const char *path)
     setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     watch(c, EPOLL_CTL_ADD, EPOLLIN);
+    open_count++;
     ask(c, path);
 }
 
@@ -661,6 +673,20 @@ static void run(void)
     fflush(stdout);
 }
 
+/* Closes every connection and waits for the server to do so; one that does not is left. */
+static void close_all(void)
+{
+    char frame[HEAD_MOST + 2];
+    size_t head = write_head(frame, FIN | CLOSE, 2);
+    mask(frame + head, "\x03\xE8", 2); /* 1000 */
+    closing = true;
+    for (unsigned i = 0; i < options.connections + (publisher ? 1 : 0); i++)
+        put(connections + i, frame, head + 2);
+    uint64_t latest = clock_of(CLOCK_MONOTONIC) + CLOSE_PATIENCE * 1000000000ull;
+    while (open_count && clock_of(CLOCK_MONOTONIC) < latest)
+        turn(100);
+}
+
 /* Waits for a line of input; false when the input has ended. */
 static bool wait_for_line(void)
 {
@@ -731,5 +757,6 @@ int main(int count, char **values)
         run();
     while (options.wait && wait_for_line())
         ;
+    close_all();
     return 0;
 }

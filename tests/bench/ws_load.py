@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import build  # noqa: E402
 
 SOURCE = ROOT / "tests" / "bench" / "ws_load.c"
 PROGRAM = ROOT / "build" / "bench" / "ws_load"
+CLOSE_SECONDS = 10
 ZLIB_PACKAGES = {"apt-get": "sudo apt-get install zlib1g-dev", "pacman": "sudo pacman -S zlib", "apk": "sudo apk add zlib-dev",
                  "dnf": "sudo dnf install zlib-devel"}  # fmt: skip
 
@@ -71,12 +73,16 @@ class Load:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if kind is None:  # the server sees to all closings now, and not in what is measured next
+                self.process.communicate(timeout=CLOSE_SECONDS)
         self.end()
 
     def end(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+        if self.process.returncode is None:
+            self.process.kill()
+            self.process.communicate()
 
     def stream(self, name: str) -> IO[str]:
         stream: IO[str] | None = getattr(self.process, name)

@@ -9,16 +9,24 @@ from picows import WSListener, WSMsgType, ws_create_server
 subscribers = set()
 
 
+def close(transport, frame):
+    transport.send_close(frame.get_close_code(), frame.get_close_message())
+    transport.disconnect()
+
+
 class Echo(WSListener):
     def on_ws_frame(self, transport, frame):
         if frame.msg_type == WSMsgType.CLOSE:
-            transport.send_close(frame.get_close_code(), frame.get_close_message())
-            transport.disconnect()
+            close(transport, frame)
         else:
             transport.send(frame.msg_type, frame.get_payload_as_memoryview())
 
 
 class Subscriber(WSListener):
+    def on_ws_frame(self, transport, frame):
+        if frame.msg_type == WSMsgType.CLOSE:
+            close(transport, frame)
+
     def on_ws_connected(self, transport):
         subscribers.add(transport)
 
@@ -28,7 +36,9 @@ class Subscriber(WSListener):
 
 class Publisher(WSListener):
     def on_ws_frame(self, transport, frame):
-        if frame.msg_type == WSMsgType.TEXT:
+        if frame.msg_type == WSMsgType.CLOSE:
+            close(transport, frame)
+        else:
             message = frame.get_payload_as_bytes()
             for subscriber in subscribers:
                 subscriber.send(WSMsgType.TEXT, message)
