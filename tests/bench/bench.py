@@ -37,6 +37,7 @@ from servers import (
     check_user,
     check_written,
     cpu_seconds,
+    expect,
     make_file,
 )
 from ws_load import Frames, Load, build
@@ -76,7 +77,9 @@ class Case(NamedTuple):
 def check_frames(server: Server, path: str, frames: Frames, connections: int) -> None:
     """Lets the load client run for one turn: it checks every message."""
     with Load(server.port, connections, [*frames.options(path), "--seconds=0"]) as load:
-        load.run()
+        report = load.run()
+    if frames.deflate:
+        expect("compressed messages", report["compressed"], report["requests"])
 
 
 def websocket_case(title: str, frames: Frames) -> Case:

@@ -14,8 +14,9 @@
  * input; the connections stay, and answer pings, until the input ends. So the server's CPU
  * time can be read without what opening and closing them costs, and the memory of idle
  * ones. In the end each is closed by the closing handshake, and the program goes when the
- * server has closed all. It prints what load.lua prints, and `busy`: its own CPU time as a share of the
- * time, to see that it was not what was measured. */
+ * server has closed all. It prints what load.lua prints, how many messages came
+ * compressed, and `busy`: its own CPU time as a share of the time, to see that it was not
+ * what was measured. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -116,6 +117,7 @@ static struct {
 static const uint8_t KEY[TAG] = {0x37, 0xFA, 0x21, 0x3D, 0x37, 0xFA, 0x21, 0x3D}; /* the mask, twice */
 static uint64_t histogram[BUCKETS];
 static uint64_t answers;        /* messages that came back, or were delivered */
+static uint64_t answers_compressed;
 static uint64_t published, complete; /* messages that were published; that all have got */
 static uint64_t *deliveries;    /* of each message in flight */
 static bool going;              /* messages are sent */
@@ -441,6 +443,8 @@ static void end_frame(connection *c, uint64_t now)
     unsigned slot = (unsigned)(c->received++ % options.in_flight);
     note_latency(now - (options.mode == FANOUT ? publisher : c)->times[slot]);
     answers++;
+    if (c->head[0] & COMPRESSED)
+        answers_compressed++;
     if (options.mode == FANOUT && ++deliveries[slot] == options.connections)
         complete++;
 }
@@ -668,8 +672,9 @@ static void run(void)
     }
     double seconds = (double)(clock_of(CLOCK_MONOTONIC) - begin) / 1e9;
     double busy = (double)(clock_of(CLOCK_PROCESS_CPUTIME_ID) - used) / 1e9 / seconds;
-    printf("RESULT {\"requests\": %llu, \"seconds\": %.6f, \"failed\": 0, \"p50\": %.1f, \"p99\": %.1f, \"busy\": %.3f}\n",
-           (unsigned long long)answers, seconds, percentile(0.5), percentile(0.99), busy);
+    printf("RESULT {\"requests\": %llu, \"seconds\": %.6f, \"failed\": 0, \"p50\": %.1f, \"p99\": %.1f, ",
+           (unsigned long long)answers, seconds, percentile(0.5), percentile(0.99));
+    printf("\"compressed\": %llu, \"busy\": %.3f}\n", (unsigned long long)answers_compressed, busy);
     fflush(stdout);
 }
 

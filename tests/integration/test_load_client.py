@@ -70,6 +70,7 @@ def test_all_messages_are_counted(size: int, in_flight: int) -> None:
     done = loaded(app_with(message), "--connections=3", f"--size={size}", f"--in-flight={in_flight}")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.removeprefix("RESULT "))
+    assert result["compressed"] == 0
     assert result["requests"] == len(seen) == 3 * in_flight, "no two messages are alike"
     assert result["p99"] >= result["p50"] > 0
 
@@ -166,7 +167,8 @@ def test_deflate(size: int) -> None:
 
     done = asyncio.run(main())
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.removeprefix("RESULT "))["requests"] == 6
+    result = json.loads(done.stdout.removeprefix("RESULT "))
+    assert result["requests"] == result["compressed"] == 6
     assert [len(message) for message in seen] == [size]
 
 
