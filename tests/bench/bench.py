@@ -1,8 +1,8 @@
-"""Compares corkbind with other servers: CPU time per request, throughput, latency.
+"""Compares corkbind with other servers: CPU time per request or message, throughput, latency.
 
-The server runs on one core and the load (wrk) on another. The CPU time is that
-of the server's processes, from /proc, divided by the requests that were answered;
-unlike throughput it does not depend on how fast the load is. Peers take turns
+The server runs on one core and the load (wrk, or ws_load.c for WebSockets) on another. The CPU time is that
+of the server's processes, from /proc, divided by the requests that were answered,
+or the messages that were echoed or delivered; unlike throughput it does not depend on how fast the load is. Peers take turns
 within a round, so that what disturbs the machine disturbs them alike; a ratio is
 taken within each round, and the table shows medians over the rounds.
 """
@@ -18,12 +18,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+import ws_load
 from servers import (
     PeerError,
     Server,
@@ -35,21 +37,25 @@ from servers import (
     check_user,
     check_written,
     cpu_seconds,
+    expect,
     make_file,
 )
+from ws_load import Frames, Load, build
 
 HERE = Path(__file__).parent
 OUT = HERE.parents[1] / "build" / "bench"
 # These are measured in every case that names nobody else; the others stand beside one peer in a case of their own.
 GENERAL = ["corkbind", "corkbind-uvloop", "socketify", "uvicorn", "granian", "robyn", "aiohttp"]
-PEERS = [*GENERAL, "corkbind-send", "socketify-corked", "nginx"]
+WEBSOCKET = ("corkbind", "corkbind-uvloop", "socketify", "picows", "websockets")
+PEERS = [*GENERAL, "picows", "websockets", "corkbind-send", "socketify-corked", "nginx"]
 # Ratios are to these, where they take part.
-YARDSTICKS = ["socketify", "socketify-corked", "corkbind", "corkbind-send", "nginx"]
+YARDSTICKS = ["socketify", "socketify-corked", "picows", "corkbind", "corkbind-send", "nginx"]
 WRK_PACKAGES = {"apt-get": "sudo apt-get install wrk", "pacman": "sudo pacman -S wrk", "brew": "brew install wrk",
                 "apk": "sudo apk add wrk", "dnf": "sudo dnf install wrk"}  # fmt: skip
 NEEDS = {"socketify": "socketify needs libuv and zlib: sudo apt-get install libuv1 zlib1g",
          "nginx": "the case `file` is measured against nginx: sudo apt-get install nginx-light"}  # fmt: skip
 WARM_UP_SECONDS = 1.0
+BUSY = 0.97  # a load client with less than the rest of its core to spare is what sets the pace
 
 
 class Case(NamedTuple):
@@ -61,6 +67,28 @@ class Case(NamedTuple):
     body: int = 0
     peers: tuple[str, ...] = ()  # those that take part; none named: GENERAL
     drops: bool = False  # the load is sink.py, which throws away what it gets, and not wrk
+    frames: Frames | None = None  # the load is ws_load.c, and these are its messages
+
+    @property
+    def unit(self) -> str:
+        return "msg" if self.frames else "req"
+
+
+def check_frames(server: Server, path: str, frames: Frames, connections: int) -> None:
+    """Lets the load client run for one turn: it checks every message."""
+    with Load(server.port, connections, [*frames.options(path), "--seconds=0"]) as load:
+        report = load.run()
+    if frames.deflate:
+        expect("compressed messages", report["compressed"], report["requests"])
+
+
+def websocket_case(title: str, frames: Frames) -> Case:
+    fan = frames.mode == "fanout"
+    path, connections = ("/fan", 1000) if fan else ("/echo", 64)
+    where = f"/deflate{path}" if frames.deflate else path
+    peers = tuple(peer for peer in WEBSOCKET if not (frames.deflate and peer == "picows"))  # which has no deflate
+    check = partial(check_frames, frames=frames, connections=connections)
+    return Case(f"WebSocket {title}", where, check, connections, peers=peers, frames=frames)
 
 
 CASES = {
@@ -79,6 +107,17 @@ CASES = {
     "down": Case("64 KiB down", "/down", check_down),
     "up": Case("64 KiB up", "/up", check_up, body=65536),
     "file": Case("a file of 100 MiB", "/files/large", check_file, 4, peers=("corkbind", "corkbind-uvloop", "nginx"), drops=True),
+    "ws20": websocket_case("echo, 20 bytes, 64 connections", Frames(20)),
+    "ws1k": websocket_case("echo, 1 KiB", Frames(1024)),
+    "ws64k": websocket_case("echo, 64 KiB", Frames(65536)),
+    "ws20x16": websocket_case("echo, 20 bytes, 16 in flight", Frames(20, in_flight=16)),
+    "wsfan": websocket_case("fan-out, 100 bytes to 1,000", Frames(100, "fanout")),
+    "wsfanx16": websocket_case("fan-out, 100 bytes to 1,000, 16 in flight", Frames(100, "fanout", in_flight=16)),
+    "wsdeflate20": websocket_case("echo, 20 bytes, deflate", Frames(20, deflate=True)),
+    "wsdeflate1k": websocket_case("echo, 1 KiB, deflate", Frames(1024, deflate=True)),
+    "wsdeflate64k": websocket_case("echo, 64 KiB, deflate", Frames(65536, deflate=True)),
+    "wsdeflate20x16": websocket_case("echo, 20 bytes, deflate, 16 in flight", Frames(20, in_flight=16, deflate=True)),
+    "wsdeflatefan": websocket_case("fan-out, 100 bytes to 1,000, deflate", Frames(100, "fanout", deflate=True)),
 }
 
 
@@ -101,8 +140,18 @@ def cores() -> tuple[int | None, int | None]:
     return (available[0], available[1]) if len(available) > 1 else (None, None)
 
 
-def load(server: Server, case: Case, seconds: float, core: int | None) -> dict[str, float]:
-    """Runs wrk on a case, or sink.py; returns what load.lua reports."""
+def load(server: Server, case: Case, seconds: float, core: int | None) -> tuple[dict[str, float], float]:
+    """Runs what loads a case; returns what load.lua reports, and the server's CPU time."""
+    if case.frames:
+        with Load(server.port, case.connections, [*case.frames.options(case.path), f"--seconds={seconds}"], core) as client:
+            before = cpu_seconds(server.tree)
+            return client.run(), cpu_seconds(server.tree) - before
+    before = cpu_seconds(server.tree)
+    return load_http(server, case, seconds, core), cpu_seconds(server.tree) - before
+
+
+def load_http(server: Server, case: Case, seconds: float, core: int | None) -> dict[str, float]:
+    """Runs wrk on a case, or sink.py."""
     whole = max(1, round(seconds))
     if case.drops:
         command = [sys.executable, str(HERE / "sink.py"), str(server.port), case.path, str(case.connections), str(whole)]
@@ -121,11 +170,11 @@ def load(server: Server, case: Case, seconds: float, core: int | None) -> dict[s
 
 
 def measure(server: Server, case: Case, seconds: float, core: int | None) -> Sample:
-    before = cpu_seconds(server.tree)
-    report = load(server, case, seconds, core)
-    spent = cpu_seconds(server.tree) - before
+    report, spent = load(server, case, seconds, core)
     if not report["requests"]:
         raise PeerError("no request was answered")
+    if report.get("busy", 0) > BUSY:
+        print(f"{server.name}: the load is slower than the server here, so trust the CPU time and not the rates", file=sys.stderr)
     rate = report["requests"] / report["seconds"]
     return Sample(spent / report["requests"] * 1e6, rate, report["p50"], report["p99"], int(report["failed"]))
 
@@ -234,7 +283,8 @@ def table(results: Results, peers: list[str]) -> Iterator[str]:
         yardsticks = [other for other in YARDSTICKS if other in peers and takes_part(other, CASES[name])]
         ratios = "".join(f"{'/ ' + other:>{width(other)}}" for other in yardsticks)
         yield f"\n{name}: {CASES[name].title}"
-        yield f"  {'':<17}{'CPU µs/req':>11}{ratios}{'req/s':>11}{'p50 ms':>9}{'p99 ms':>9}"
+        unit = CASES[name].unit
+        yield f"  {'':<17}{'CPU µs/' + unit:>11}{ratios}{unit + '/s':>11}{'p50 ms':>9}{'p99 ms':>9}"
         for peer in (peer for peer in peers if takes_part(peer, CASES[name])):
             yield row(peer, by_peer, yardsticks)
 
@@ -280,18 +330,30 @@ def arguments() -> argparse.Namespace:
     return options
 
 
+def what_lacks(cases: Iterable[Case]) -> str:
+    """Makes the load client if a case needs it; returns what is missing to load the cases, or nothing."""
+    cases = list(cases)
+    if not shutil.which("wrk") and not all(case.frames or case.drops for case in cases):
+        return f"the load comes from wrk, which is not installed: {build.package_hint(WRK_PACKAGES)}"
+    try:
+        if any(case.frames for case in cases):
+            ws_load.make()
+    except build.BuildError as error:
+        return str(error)
+    return ""
+
+
 def main() -> int:
     options = arguments()
-    if not shutil.which("wrk"):
-        hint = next((command for tool, command in WRK_PACKAGES.items() if shutil.which(tool)), WRK_PACKAGES["apt-get"])
-        print(f"the load comes from wrk, which is not installed: {hint}", file=sys.stderr)
-        return 1
     OUT.mkdir(parents=True, exist_ok=True)
+    chosen = {name: CASES[name] for name in options.cases}
+    if lacking := what_lacks(chosen.values()):
+        print(lacking, file=sys.stderr)
+        return 1
     make_file(OUT / "files" / "large")
     server_core, load_core = cores()
     if server_core is None:
         print("one core only: server and load share it, so trust the CPU time and not the rates", file=sys.stderr)
-    chosen = {name: CASES[name] for name in options.cases}
     servers = start([peer for peer in options.peers if any(takes_part(peer, case) for case in chosen.values())], server_core)
     if not servers:
         return 1

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 
+import pytest
 from harness import ROOT, SECONDS, environment, strace
 
 
@@ -23,3 +24,14 @@ def test_counters_are_the_system_calls() -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=6 * SECONDS)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "exactly the same"), done.stdout + done.stderr
     assert done.stderr == ""
+
+
+def test_idle_websockets_are_small() -> None:
+    """Each must not cost more than the goal; tests/soak/ws_idle.py has the form with ten thousand."""
+    script = str(ROOT / "tests" / "soak" / "ws_idle.py")
+    command = [sys.executable, script, "--connections", "1000", "--seconds", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=6 * SECONDS)
+    if "zlib" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "for each of 1000 open" in done.stdout

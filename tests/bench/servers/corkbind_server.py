@@ -4,7 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from corkbind import App
+from corkbind import App, CompressOptions
 
 BODY = b"x" * 65536
 FILES = Path(__file__).resolve().parents[3] / "build" / "bench" / "files"
@@ -54,6 +54,32 @@ def down(res, req):
 async def up(res, req):
     body = await res.get_data()
     res.end(str(len(body.getbuffer())))
+
+
+def echo(ws, message, opcode):
+    ws.send(message, opcode)
+
+
+def echo_compressed(ws, message, opcode):
+    ws.send(message, opcode, compress=True)
+
+
+def publish(ws, message, opcode):
+    app.publish("all", message, opcode)
+
+
+def publish_compressed(ws, message, opcode):
+    app.publish("compressed", message, opcode, compress=True)
+
+
+LIMITS = {"max_payload_length": 1 << 20, "max_backpressure": 4 << 20}
+app.ws("/echo", message=echo, **LIMITS)
+app.ws("/fan", open=lambda ws: ws.subscribe("all"), **LIMITS)
+app.ws("/publish", message=publish, **LIMITS)
+DEFLATE = {**LIMITS, "compression": CompressOptions.SHARED_COMPRESSOR | CompressOptions.SHARED_DECOMPRESSOR}
+app.ws("/deflate/echo", message=echo_compressed, **DEFLATE)
+app.ws("/deflate/fan", open=lambda ws: ws.subscribe("compressed"), **DEFLATE)
+app.ws("/deflate/publish", message=publish_compressed, **DEFLATE)
 
 
 def main(loop="asyncio"):

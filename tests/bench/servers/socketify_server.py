@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from socketify import App, AppListenOptions
+from socketify import App, AppListenOptions, CompressOptions
 
 BODY = b"x" * 65536
 app = App()
@@ -50,6 +50,30 @@ async def up(res, req):
     res.cork_end(str(len(body.getbuffer())))
 
 
+def echo(ws, message, opcode):
+    ws.send(message, opcode)
+
+
+def echo_compressed(ws, message, opcode):
+    ws.send(message, opcode, True)
+
+
+def publish(ws, message, opcode):
+    app.publish("all", message, opcode)
+
+
+def publish_compressed(ws, message, opcode):
+    app.publish("compressed", message, opcode, True)
+
+
+LIMITS = {"max_payload_length": 1 << 20, "max_backpressure": 4 << 20}
+DEFLATE = {**LIMITS, "compression": CompressOptions.SHARED_COMPRESSOR | CompressOptions.SHARED_DECOMPRESSOR}
+app.ws("/echo", {"message": echo, **LIMITS})
+app.ws("/fan", {"open": lambda ws: ws.subscribe("all"), **LIMITS})
+app.ws("/publish", {"message": publish, **LIMITS})
+app.ws("/deflate/echo", {"message": echo_compressed, **DEFLATE})
+app.ws("/deflate/fan", {"open": lambda ws: ws.subscribe("compressed"), **DEFLATE})
+app.ws("/deflate/publish", {"message": publish_compressed, **DEFLATE})
 app.get("/", text)
 app.get("/users/:id", user)
 app.get("/async", coroutine)
