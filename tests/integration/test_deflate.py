@@ -296,6 +296,24 @@ def test_ends(first: int, payload: bytes, code: int, options: int) -> None:
     assert closes == [code]
 
 
+def test_opcodes_that_are_refused() -> None:
+    """Bits that would go out as those of an extension are no opcode."""
+    refused: list[str] = []
+
+    def opened(ws: Any) -> None:
+        for opcode in (0x11, 0x21, 3, 0x1FF, -5):
+            with pytest.raises(ValueError, match=r"cannot send opcode") as error:
+                ws.send("a", opcode)
+            refused.append(str(error.value))
+        ws.send("good", OpCode.TEXT, True)
+
+    def client(connection: RawClient) -> None:
+        assert connection.receive()[0] == 0xC1
+
+    talk_raw(app_with(DEDICATED, open=opened), "permessage-deflate", client)
+    assert len(refused) == 5
+
+
 # -- Settings --
 
 
