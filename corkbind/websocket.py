@@ -135,8 +135,8 @@ class WebSocket(WebSocketInbox, WebSocketFlow, TopicMethods):
                 f"cannot send opcode {opcode} with {length} bytes: control frames are PING and PONG, whole, "
                 f"of {_CONTROL_MOST} bytes at most; end() closes"
             )
-        if opcode > OpCode.BINARY:
-            return ValueError(f"cannot send opcode {opcode}: messages are TEXT or BINARY")
+        if opcode > OpCode.BINARY or first & ~(_FIN | _COMPRESS | 15):
+            return ValueError(f"cannot send opcode {first & ~(_FIN | _COMPRESS)}: messages are TEXT or BINARY")
         return CorkbindError(
             "cannot send: no message has been begun by send_first_fragment"
             if opcode == OpCode.CONTINUATION

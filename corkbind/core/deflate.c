@@ -370,22 +370,16 @@ static void drop(ck_loop *loop, ck_deflated *out)
 static int squeeze(ck_loop *loop, z_stream *z, const char *data, size_t length, ck_deflated *out)
 {
     z->next_in = (Bytef *) (uintptr_t) data;
-    z->avail_in = 0; /* a message that failed has left some */
+    z->avail_in = (unsigned) length;
     do {
-        if (z->avail_in == 0) {
-            z->avail_in = length < UINT_MAX ? (unsigned) length : UINT_MAX;
-            length -= z->avail_in;
-        }
-        if (out->length == out->room && !grow(loop, z, length + z->avail_in, out)) {
+        if (out->length == out->room && !grow(loop, z, length, out)) {
             return CK_NOMEM;
         }
-        size_t room = out->room - out->length;
         z->next_out = (Bytef *) out->data + out->length;
-        z->avail_out = room < UINT_MAX ? (unsigned) room : UINT_MAX;
-        unsigned given = z->avail_out;
-        (void) deflate(z, length ? Z_NO_FLUSH : Z_SYNC_FLUSH);
-        out->length += given - z->avail_out;
-    } while (length || z->avail_in || z->avail_out == 0);
+        z->avail_out = (unsigned) (out->room - out->length);
+        (void) deflate(z, Z_SYNC_FLUSH);
+        out->length = out->room - z->avail_out;
+    } while (z->avail_out == 0);
     return CK_OK;
 }
 
@@ -456,6 +450,7 @@ unsigned ck_deflate_shares(const ck_deflate *deflate)
 
 int ck_deflate_shared(ck_loop *loop, unsigned bits, const char *data, size_t length, char **out, size_t *out_length)
 {
+    *out = NULL;
     ck_compressor *compressor = borrow_compressor(loop, bits);
     if (!compressor) {
         return CK_NOMEM;

@@ -58,7 +58,7 @@ typedef struct ck_deflated {
     char *memory;  /* not NULL: they needed more, and `data` is this, which the caller frees */
 } ck_deflated;
 
-/* Compresses a frame's payload; the `last` of a message ends it.
+/* Compresses a frame's payload, of at most INT32_MAX bytes; the `last` of a message ends it.
  * Returns 0 or CK_NOMEM, as if ck_deflate_forget had been called. */
 int ck_deflate_payload(struct ck_loop *loop, ck_deflate *deflate, const char *data, size_t length, bool last, ck_deflated *out);
 
@@ -76,7 +76,8 @@ void ck_deflate_forget(struct ck_loop *loop, ck_deflate *deflate);
  * ck_deflate_shared, or 0: it must compress for itself. */
 unsigned ck_deflate_shares(const ck_deflate *deflate);
 
-/* Compresses a message without context. `*out` is to be freed by ck_free. Returns 0 or CK_NOMEM. */
+/* Compresses a message of at most INT32_MAX bytes without context. `*out` is to be freed by
+ * ck_free. Returns 0, or CK_NOMEM with `*out` NULL. */
 int ck_deflate_shared(struct ck_loop *loop, unsigned bits, const char *data, size_t length, char **out, size_t *out_length);
 
 #endif

@@ -10,9 +10,11 @@ import socket
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import chromium
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
@@ -27,12 +29,12 @@ DECOMPRESSORS = [option for option in CompressOptions if option and not option &
 TAIL = b"\x00\x00\xff\xff"
 
 
-def run_with(app: App, client: Callable[[str], Any]) -> Any:
+def run_with(app: App, client: Callable[[str], Any], seconds: float = 20) -> Any:
     """Serve the app while a coroutine function of its address runs; return its result."""
 
     async def main() -> Any:
         async with app.serving(port=0, host="127.0.0.1") as (host, port):
-            return await asyncio.wait_for(client(f"ws://{host}:{port}/"), 20)
+            return await asyncio.wait_for(client(f"ws://{host}:{port}/"), seconds)
 
     return asyncio.run(main())
 
@@ -195,6 +197,33 @@ def test_a_bomb() -> None:
     run_with(app_with(SHARED, max_payload_length=16384), client)
 
 
+# -- A browser --
+
+CHAT = """new Promise((resolve, reject) => {
+    const ws = new WebSocket(`ws://${location.host}/`), sent = [];
+    const wanted = ["", "a", "h\u00e9llo ".repeat(20000), "h\u00e9llo ".repeat(20000) + "again", "b"];
+    ws.onopen = () => wanted.forEach(text => ws.send(text));
+    ws.onclose = event => reject(`closed: ${event.code}`);
+    ws.onmessage = event => {
+        if (event.data !== wanted[sent.length]) reject(`other than sent: ${event.data.slice(0, 50)}`);
+        if (sent.push(event.data) === wanted.length) resolve(ws.extensions);
+    };
+})"""
+
+
+def test_with_a_browser(tmp_path: Path) -> None:
+    app = app_with(SMALL)
+    app.get("/page", lambda res, req: res.end("page"))
+
+    def client(address: str) -> str:
+        with chromium(tmp_path) as page:
+            page.open(address.replace("ws:", "http:") + "page")
+            return str(page.evaluate(CHAT))
+
+    extensions = run_with(app, lambda address: asyncio.to_thread(client, address), 100)  # a browser takes its time
+    assert extensions == "permessage-deflate; server_max_window_bits=9; client_max_window_bits=9"
+
+
 # -- zlib by hand --
 
 
@@ -294,6 +323,24 @@ def test_ends(first: int, payload: bytes, code: int, options: int) -> None:
     app = app_with(options, max_payload_length=1024, close=lambda ws, code, reason: closes.append(code))
     talk_raw(app, "permessage-deflate; client_max_window_bits", client)
     assert closes == [code]
+
+
+def test_opcodes_that_are_refused() -> None:
+    """Bits that would go out as those of an extension are no opcode."""
+    refused: list[str] = []
+
+    def opened(ws: Any) -> None:
+        for opcode in (0x11, 0x21, 3, 0x1FF, -5):
+            with pytest.raises(ValueError, match=r"cannot send opcode") as error:
+                ws.send("a", opcode)
+            refused.append(str(error.value))
+        ws.send("good", OpCode.TEXT, True)
+
+    def client(connection: RawClient) -> None:
+        assert connection.receive()[0] == 0xC1
+
+    talk_raw(app_with(DEDICATED, open=opened), "permessage-deflate", client)
+    assert len(refused) == 5
 
 
 # -- Settings --
