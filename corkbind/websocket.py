@@ -12,11 +12,11 @@ from corkbind._ffi import constants as ck
 from corkbind._ffi.loader import lib
 from corkbind.enums import OpCode, SendStatus
 from corkbind.errors import CorkbindError, refusal
-from corkbind.fields import compact_json
 from corkbind.flow import is_coroutine_function
 from corkbind.request import address_text
 from corkbind.ws_flow import WebSocketFlow
 from corkbind.ws_inbox import WebSocketInbox
+from corkbind.ws_payload import BINARY, COMPRESS, CONTINUATION, FIN, TEXT, payload_of
 from corkbind.ws_topics import TopicMethods
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_ck_ws_send: Callable[[int, bytes, int, int], int] = lib.ck_ws_send
+_ck_ws_send_text: Callable[[int, str, int], int] = lib.ck_ws_send_text
+_ck_ws_send_bytes: Callable[[int, bytes, int], int] = lib.ck_ws_send_bytes
 _ck_ws_close: Callable[[int, int, bytes, int], int] = lib.ck_ws_close
 _ck_ws_terminate: Callable[[int], int] = lib.ck_ws_terminate
 _ck_ws_compressed: Callable[[int], int] = lib.ck_ws_compressed
@@ -36,9 +37,8 @@ _ck_ws_uncork: Callable[[int], int] = lib.ck_ws_uncork
 _ck_ws_flush: Callable[[int], int] = lib.ck_ws_flush
 _ck_corked: Callable[[], int] = lib.ck_corked
 
-_FIN: Final = 0x80
-_COMPRESS: Final = 0x40
-_STATUS: Final = (SendStatus.BACKPRESSURE, SendStatus.SUCCESS, SendStatus.DROPPED)
+SENT: Final = SendStatus.SUCCESS
+_STATUS: Final = (SendStatus.BACKPRESSURE, SENT, SendStatus.DROPPED)
 _REASON_MOST: Final = 123
 _CONTROL_MOST: Final = 125
 
@@ -81,18 +81,19 @@ class WebSocket(WebSocketInbox, WebSocketFlow, TopicMethods):
             ValueError: a lone surrogate in text; a ping or pong of more than 125 bytes.
             CorkbindError: another message has begun by a fragment and not ended.
         """
-        if type(message) is str:
-            data = message.encode()
-            first = OpCode.TEXT if opcode is None else opcode
-        elif isinstance(message, (bytes, bytearray, memoryview)):
-            data = bytes(message)
-            first = OpCode.BINARY if opcode is None else opcode
+        kind = type(message)
+        if kind is str:
+            first: int = TEXT if opcode is None else opcode
+            if compress:
+                first |= COMPRESS
+            result = _ck_ws_send_text(self._handle, message, first | FIN if fin else first)
         else:
-            data = _as_json(message)
-            first = OpCode.TEXT if opcode is None else opcode
-        if compress:
-            first |= _COMPRESS
-        return self._send(data, first | _FIN if fin else first, message)
+            data, wanted = (message, BINARY) if kind is bytes else payload_of(message)
+            first = wanted if opcode is None else opcode
+            if compress:
+                first |= COMPRESS
+            result = _ck_ws_send_bytes(self._handle, data, first | FIN if fin else first)
+        return SENT if result == ck.CK_WS_SENT else self._not_sent(result, first, message)
 
     def send_first_fragment(self, message: str | bytes, opcode: int | None = None, compress: bool = False) -> SendStatus:
         """Begin a message that is sent in parts; text is cut between characters.
@@ -104,27 +105,25 @@ class WebSocket(WebSocketInbox, WebSocketFlow, TopicMethods):
 
     def send_fragment(self, message: str | bytes, compress: bool = False) -> SendStatus:
         """Send the next part of a message. `compress` is what the first part says, whatever it is here."""
-        return self.send(message, OpCode.CONTINUATION, False, False)
+        return self.send(message, CONTINUATION, False, False)
 
     def send_last_fragment(self, message: str | bytes, compress: bool = False) -> SendStatus:
         """Send the last part of a message. `compress` is what the first part says, whatever it is here."""
-        return self.send(message, OpCode.CONTINUATION)
+        return self.send(message, CONTINUATION)
 
     def ping(self, data: bytes = b"") -> SendStatus:
         """Send a ping; the client's answer goes to the `pong` handler."""
         return self.send(data, OpCode.PING)
 
-    def _send(self, data: bytes, first: int, message: Any) -> SendStatus:
-        if len(data) > ck.HOT_LENGTH:
-            raise ValueError(f"cannot send a message of {len(data)} bytes: 2**31 - 1 at most")
-        result = _ck_ws_send(self._handle, data, len(data), first)
+    def _not_sent(self, result: int, first: int, message: Any) -> SendStatus:
+        """Return what has become of a message that has not just left, or raise."""
         if result < 0:
-            raise self._refusal(result, first, len(data))
+            raise self._refusal(result, first)
         if result == ck.CK_WS_DROPPED and self._behavior.dropped is not None:
             self._run(self._behavior.dropped, message, OpCode(first & 15))
         return _STATUS[result]
 
-    def _refusal(self, result: int, first: int, length: int) -> Exception:
+    def _refusal(self, result: int, first: int) -> Exception:
         if result in (ck.CK_EXPIRED, ck.CK_FINISHED, ck.CK_ABORTED):
             return self._gone()
         if result != ck.CK_STATE:
@@ -132,11 +131,11 @@ class WebSocket(WebSocketInbox, WebSocketFlow, TopicMethods):
         opcode = first & 15
         if opcode >= OpCode.CLOSE:
             return ValueError(
-                f"cannot send opcode {opcode} with {length} bytes: control frames are PING and PONG, whole, "
+                f"cannot send opcode {opcode}: control frames are PING and PONG, whole, "
                 f"of {_CONTROL_MOST} bytes at most; end() closes"
             )
-        if opcode > OpCode.BINARY or first & ~(_FIN | _COMPRESS | 15):
-            return ValueError(f"cannot send opcode {first & ~(_FIN | _COMPRESS)}: messages are TEXT or BINARY")
+        if opcode > OpCode.BINARY or first & ~(FIN | COMPRESS | 15):
+            return ValueError(f"cannot send opcode {first & ~(FIN | COMPRESS)}: messages are TEXT or BINARY")
         return CorkbindError(
             "cannot send: no message has been begun by send_first_fragment"
             if opcode == OpCode.CONTINUATION
@@ -210,7 +209,7 @@ class WebSocket(WebSocketInbox, WebSocketFlow, TopicMethods):
         """Cork for a block: `with ws.corked(): ...`. A wait inside flushes."""
         result = _ck_ws_cork(self._handle)
         if result < 0:
-            raise self._refusal(result, OpCode.TEXT, 0)
+            raise self._refusal(result, TEXT)
         self._blocks += 1
         try:
             yield self
@@ -272,8 +271,3 @@ class WebSocket(WebSocketInbox, WebSocketFlow, TopicMethods):
 
 
 _CODES: Final = "a close frame may carry 1000 to 1003, 1007 to 1014, and 3000 to 4999"
-
-
-def _as_json(message: Any) -> bytes:
-    text = compact_json(message)
-    return text.encode() if isinstance(text, str) else text

@@ -22,12 +22,12 @@ from corkbind._ffi import constants as ck
 from corkbind._ffi.callbacks import websockets
 from corkbind._ffi.loader import lib
 from corkbind.dispatch import make_entry
-from corkbind.enums import OpCode
 from corkbind.errors import ConnectionClosed, CorkbindError, refusal
 from corkbind.exchange import ENDED, Route, as_coroutine
 from corkbind.request import _ck_py_remote_address
 from corkbind.websocket import WebSocket
 from corkbind.ws_origins import allowed
+from corkbind.ws_payload import BINARY, CONTINUATION, TEXT
 
 if TYPE_CHECKING:
     from corkbind.request import HttpRequest
@@ -39,6 +39,8 @@ _ck_ws_cork: Callable[[int], int] = lib.ck_ws_cork
 _ck_ws_uncork: Callable[[int], int] = lib.ck_ws_uncork
 
 _FAILED: Final = 1011
+#: By the event of a message.
+_OPCODES: Final = (CONTINUATION, TEXT, BINARY)
 
 log: Final = logging.getLogger("corkbind")
 
@@ -102,10 +104,19 @@ class LiveWebSocket(WebSocket):
         """Take note of a message, a ping or pong, the end, or that all has left."""
         behavior = self._behavior
         if event <= ck.CK_WS_EVENT_BINARY:
-            if behavior.message is not None:
-                self._run(behavior.message, payload, OpCode.TEXT if event == ck.CK_WS_EVENT_TEXT else OpCode.BINARY)
-            else:
+            handler = behavior.message
+            if handler is None:
                 self._arrived(payload, self._queue is not None)
+            elif self._queue is not None:
+                self._run(handler, payload, _OPCODES[event])
+            else:  # as _run, with nothing between: most of what happens are messages
+                try:
+                    value = handler(self, payload, _OPCODES[event])
+                except BaseException as error:
+                    self._failed(error)
+                    return
+                if value is not None and isinstance(value, Awaitable):
+                    self._begin(handler, as_coroutine(value))
         elif event == ck.CK_WS_EVENT_CLOSED:
             self._over(number, payload)
         elif event == ck.CK_WS_EVENT_DRAIN:
@@ -114,7 +125,7 @@ class LiveWebSocket(WebSocket):
                 self._run(behavior.drain)
         elif event == ck.CK_WS_EVENT_DROPPED:
             if behavior.dropped is not None:
-                self._run(behavior.dropped, payload, OpCode(number))
+                self._run(behavior.dropped, payload, _OPCODES[number])
         elif event == ck.CK_WS_EVENT_SUBSCRIPTION:
             if behavior.subscription is not None:
                 self._run(behavior.subscription, payload, number, number + 1)

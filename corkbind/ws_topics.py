@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from corkbind._ffi import constants as ck
 from corkbind._ffi.loader import lib
-from corkbind.enums import OpCode
 from corkbind.errors import refusal
-from corkbind.fields import compact_json
+from corkbind.ws_payload import BINARY, COMPRESS, TEXT, payload_of
 
 if TYPE_CHECKING:
     from corkbind.ws_behavior import WebSocketBehavior
@@ -27,9 +26,7 @@ _ck_ws_publish: Callable[[int, bytes, int, bytes, int, int, bytes, int], int] = 
 
 Topic = str | bytes
 
-_COMPRESS: Final = 0x40
 _OVER: Final = (ck.CK_EXPIRED, ck.CK_FINISHED, ck.CK_ABORTED)
-_OPCODES: Final = (OpCode.TEXT, OpCode.BINARY)
 
 
 def topic_name(topic: Topic, what: str = "topic", least: int = 1) -> bytes:
@@ -54,21 +51,12 @@ def topic_name(topic: Topic, what: str = "topic", least: int = 1) -> bytes:
 
 def _payload(message: Any, opcode: int | None) -> tuple[bytes, int]:
     """Return the bytes of a message, and its opcode."""
-    kind = OpCode.TEXT
-    if type(message) is str:
-        data = message.encode()
-    elif isinstance(message, (bytes, bytearray, memoryview)):
-        data, kind = bytes(message), OpCode.BINARY
-    elif message is None:
-        data = b""
-    else:
-        text = compact_json(message)
-        data = text.encode() if isinstance(text, str) else text
+    data, kind = (b"", TEXT) if message is None else payload_of(message)
     if len(data) > ck.HOT_LENGTH:
         raise ValueError(f"cannot publish a message of {len(data)} bytes: 2**31 - 1 at most")
     if opcode is None:
         return data, kind
-    if opcode not in _OPCODES:
+    if opcode not in (TEXT, BINARY):
         raise ValueError(f"cannot publish opcode {opcode!r}: messages are TEXT or BINARY")
     return data, int(opcode)
 
@@ -78,7 +66,7 @@ def publish_arguments(topic: Topic, message: Any, opcode: int | None, compress: 
     name = topic_name(topic)
     data, first = _payload(message, opcode)
     if compress:
-        first |= _COMPRESS
+        first |= COMPRESS
     if key is None:
         return name, len(name), data, len(data), first, b"", -1
     mark = topic_name(key, "key", 0)

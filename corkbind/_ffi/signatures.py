@@ -195,6 +195,9 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_app_subscribers", c_int, HOT),
 )
 
+#: Functions that the core makes (ck_python_functions) and that are no entries: they take objects.
+MADE_ONLY: Final = frozenset({"ck_ws_send_bytes", "ck_ws_send_text"})
+
 
 def declare(library: Any) -> None:
     """Give every function of a loaded library its types.

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from abi_header import functions, parameters
 
+from corkbind._ffi.constants import CK_EXPIRED
 from corkbind._ffi.loader import lib
-from corkbind._ffi.signatures import TABLE
+from corkbind._ffi.signatures import MADE_ONLY, TABLE
 
 MADE = {row.name: getattr(lib, row.name) for row in TABLE if isinstance(getattr(lib, row.name), types.BuiltinFunctionType)}
 STALE = 77
@@ -63,3 +64,25 @@ def test_a_length_beyond_the_bytes(name: str) -> None:
                 given[place + 1] = length
                 with pytest.raises(ValueError, match="within the bytes"):
                     MADE[name](*given)
+
+
+@pytest.mark.parametrize(("name", "good", "bad"), [("ck_ws_send_text", "a", b"a"), ("ck_ws_send_bytes", b"a", "a")])
+def test_a_message_itself(name: str, good: object, bad: object) -> None:
+    send = getattr(lib, name)
+    assert {name} <= MADE_ONLY
+    assert send(STALE, good, 129) == CK_EXPIRED
+    for given in (
+        (STALE, bad, 129),
+        (STALE, None, 129),
+        ("x", good, 129),
+        (STALE, good, "x"),
+        (STALE, good),
+        (STALE, good, 2**31),
+    ):
+        with pytest.raises((TypeError, ValueError)):
+            send(*given)
+
+
+def test_a_lone_surrogate_is_no_text() -> None:
+    with pytest.raises(UnicodeEncodeError):
+        lib.ck_ws_send_text(STALE, "\ud800", 129)
