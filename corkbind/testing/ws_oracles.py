@@ -1,0 +1,169 @@
+"""Judge WebSockets: that the server's frames are such, that nothing follows its close, and the order of an app's handlers.
+
+The order (oracle 14) is seen where the handlers are called: in a loopback each
+WebSocket has handlers that take note of when they begin and end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from corkbind.flow import is_coroutine_function
+from corkbind.testing.reader import Response
+from corkbind.testing.ws_deflate import DeflateError, read_agreement
+from corkbind.testing.ws_frames import accept_of, split_handshake
+from corkbind.testing.ws_reader import Event, FrameReader, WebSocketError
+
+if TYPE_CHECKING:
+    from corkbind.testing.connection import Connection
+    from corkbind.testing.engine import Engine
+    from corkbind.ws_behavior import WebSocketBehavior
+
+_ORDERED: Final = ("open", "message", "ping", "pong", "drain", "close")
+
+
+# -- Frames --
+
+
+def frames_of(response: Response, data: bytes, sent: bytes) -> tuple[list[Event], str, bool]:
+    """Return what a server has sent after its 101: events, what is wrong with the rest, and whether something has begun.
+
+    Args:
+        sent: what the client has sent, from its handshake on.
+    """
+    events: list[Event] = []
+    try:
+        reader = FrameReader(
+            read_agreement(response.header("sec-websocket-extensions"), _field(sent, "sec-websocket-extensions"))
+        )
+        reader.feed_into(data, events)
+    except (WebSocketError, DeflateError) as error:
+        return events, str(error), False
+    return events, "", reader.pending
+
+
+def of_websocket(connection: Connection, response: Response, end: int, sent: bytes, settled: bool) -> Iterator[str]:
+    """Yield what is wrong with an upgraded connection, in words.
+
+    Args:
+        response: the 101.
+        end: where it ends in what was received.
+        settled: nothing more will come by itself.
+    """
+    handshake = _handshake_in(sent)
+    key = _field(handshake, "sec-websocket-key")
+    if key and response.header("sec-websocket-accept") != accept_of(key):
+        yield f"Sec-WebSocket-Accept is not what the key asks for: {response.header('sec-websocket-accept')!r}"
+    events, wrong, pending = frames_of(response, connection.received[end:], handshake)
+    if wrong:
+        yield f"what the server sent is no WebSocket: {wrong}"
+        return
+    if not settled:
+        return
+    over = bool(events) and events[-1].kind == "close"
+    if pending and connection.closed != "rst" and not connection.ended:
+        yield "a frame or a message of the server's has begun and nothing brings its end"
+    if over and connection.closed is None and _has_closed(handshake):
+        yield "open although both sides have sent their close frames"
+
+
+def _handshake_in(sent: bytes) -> bytes:
+    """Return what was sent from the handshake on: it may follow other requests."""
+    at = 0
+    while at >= 0:
+        if split_handshake(sent[at:]) is not None:
+            return sent[at:]
+        at = sent.find(b"GET ", at + 1)
+    return b""
+
+
+def _field(stream: bytes, name: str) -> str:
+    lines = stream.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")[1:]
+    values = [line.partition(":")[2].strip() for line in lines if line.partition(":")[0].lower() == name]
+    return ", ".join(values)
+
+
+def _has_closed(handshake: bytes) -> bool:
+    """Tell whether a client that keeps to the protocol has sent its close frame."""
+    found = split_handshake(handshake)
+    if found is None or _field(handshake, "sec-websocket-extensions"):
+        return False
+    events: list[Event] = []
+    try:
+        FrameReader(from_client=True).feed_into(found[1], events)
+    except WebSocketError:
+        return False
+    return any(event.kind == "close" for event in events)
+
+
+# -- Handlers --
+
+
+class Life:
+    """Take note of when the handlers of one WebSocket begin and end.
+
+    Args:
+        behavior: its handlers.
+        number: counted from 1.
+    """
+
+    __slots__ = ("begun", "behavior", "has", "number", "running", "wrong")
+
+    def __init__(self, behavior: WebSocketBehavior, number: int) -> None:
+        self.number = number
+        self.begun: dict[str, int] = dict.fromkeys(_ORDERED, 0)
+        self.running: str | None = None  # a coroutine; plain ones may well be called from within others
+        self.wrong: list[str] = []
+        present: dict[str, Any] = {name: getattr(behavior, name) for name in _ORDERED if getattr(behavior, name) is not None}
+        self.has = frozenset(present)
+        noted: dict[str, Any] = {name: self._noted(name, handler) for name, handler in present.items()}
+        self.behavior = dataclasses.replace(behavior, **noted)
+
+    def _noted(self, name: str, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a handler of the same kind that says when it begins and ends."""
+        if is_coroutine_function(handler):
+
+            async def later(*arguments: Any) -> Any:
+                self._begins(name)
+                return await self._awaited(name, handler(*arguments))
+
+            return later
+
+        def now(*arguments: Any) -> Any:
+            self._begins(name)
+            value = handler(*arguments)
+            return self._awaited(name, value) if isinstance(value, Awaitable) else value
+
+        return now
+
+    async def _awaited(self, name: str, value: Awaitable[Any]) -> Any:
+        self.running = name
+        try:
+            return await value
+        finally:
+            self.running = None
+
+    def _begins(self, name: str) -> None:
+        if self.running is not None:
+            self.wrong.append(f"its {name} handler begins while {self.running} runs")
+        if self.begun["close"]:
+            self.wrong.append(f"its {name} handler begins after close")
+        if name == "open" and any(self.begun.values()):
+            self.wrong.append("its open handler begins after another")
+        if name != "open" and "open" in self.has and not self.begun["open"]:
+            self.wrong.append(f"its {name} handler begins before open")
+        self.begun[name] += 1
+
+
+def broken_orders(loopback: Engine) -> Iterator[str]:
+    """Yield what is wrong with the order in which the handlers of a session were called, in words."""
+    open_now = [getattr(websocket, "_behavior", None) for websocket in loopback._websockets()]
+    over = loopback.loop.idle and loopback.loop.due() is None
+    for life in loopback._lives:
+        wrong = list(dict.fromkeys(life.wrong))
+        is_open = any(behavior is life.behavior for behavior in open_now)
+        if over and not is_open and "close" in life.has and not life.begun["close"] and life.running is None:
+            wrong.append("its close handler was never called")
+        yield from (f"WebSocket {life.number}: {text}" for text in wrong)
