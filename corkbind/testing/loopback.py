@@ -23,6 +23,7 @@ from corkbind.testing.faults import Faults
 from corkbind.testing.oracles import Expected, LoopbackViolation, violations
 from corkbind.testing.reader import Response, read_response
 from corkbind.testing.requests import encode_request
+from corkbind.testing.schedule import LONG, Schedule, play
 from corkbind.testing.virtual_loop import SECOND
 from corkbind.testing.ws_client import WebSocketClient, open_websocket
 from corkbind.testing.ws_deflate import Offer
@@ -189,6 +190,17 @@ class Loopback(Engine):
                 self._pass(min(end - self.loop.now, due if due is not None else end))
                 self._settle()
         self._raise_errors()
+
+    def play(self, stream: bytes, schedule: Schedule | None = None, patience: float = LONG) -> Connection:
+        """Let a client send a stream as a schedule says, then let time pass until all is over.
+
+        Args:
+            patience: virtual seconds that pass at the end.
+
+        Raises:
+            LoopbackViolation, BaseException: as run.
+        """
+        return play(self, stream, schedule, patience)
 
     # -- One call --
 

@@ -52,7 +52,7 @@ def of_websocket(connection: Connection, response: Response, end: int, sent: byt
         end: where it ends in what was received.
         settled: nothing more will come by itself.
     """
-    handshake = _handshake_in(sent)
+    handshake = handshake_in(sent)
     key = _field(handshake, "sec-websocket-key")
     if key and response.header("sec-websocket-accept") != accept_of(key):
         yield f"Sec-WebSocket-Accept is not what the key asks for: {response.header('sec-websocket-accept')!r}"
@@ -69,7 +69,7 @@ def of_websocket(connection: Connection, response: Response, end: int, sent: byt
         yield "open although both sides have sent their close frames"
 
 
-def _handshake_in(sent: bytes) -> bytes:
+def handshake_in(sent: bytes) -> bytes:
     """Return what was sent from the handshake on: it may follow other requests."""
     at = 0
     while at >= 0:

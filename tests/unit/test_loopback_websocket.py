@@ -294,6 +294,18 @@ def test_pings_of_the_server_are_answered_or_not(app: App, ends: list[Any]) -> N
         lo.check()
 
 
+def test_a_pong_that_waits_does_not_follow_our_close_frame(app: App) -> None:
+    app.ws("/end", message=lambda ws, message, opcode: ws.end(4000))
+    with Loopback(app) as lo:
+        ws = lo.websocket("/end")
+        ws.connection.window = 0
+        ws.ping(b"a").ping(b"b").send_text("end")
+        ws.connection.window = None
+        ws.run()
+        assert [(event.kind, event.data, event.code) for event in ws.events] == [("pong", b"a", 0), ("close", "", 4000)]
+        lo.check()
+
+
 # -- Several, errors, determinism --
 
 
