@@ -76,9 +76,10 @@ def _end(handshake: bytes) -> tuple[bool, int | None]:
     """Tell whether what a client sends ends its WebSocket, and the code of its close frame."""
     opened = split_handshake(handshake)
     events: list[Event] = []
+    broken = False
     try:
         FrameReader(from_client=True).feed_into(opened[1] if opened else b"", events)
     except WebSocketError:
-        return True, None
+        broken = True
     close = next((event for event in events if event.kind == "close"), None)
-    return close is not None, close.code if close is not None else None
+    return broken or close is not None, close.code if close is not None else None

@@ -296,11 +296,15 @@ class Engine:
         self._pass(due)
         return True
 
-    def _finish(self, seconds: float = PATIENCE) -> None:
-        """Run until no exchange is open, as far as timers of the application bring it on."""
+    def _finish(self, seconds: float = PATIENCE, since: int | None = None) -> None:
+        """Run until no exchange is open, as far as timers of the application bring it on.
+
+        Args:
+            since: wait for handlers of WebSockets as well, from this one on.
+        """
         self._settle()
         end = self.loop.now + round(seconds * SECOND)
-        while self._exchanges() > 0 and self.loop.now < end:
+        while (self._exchanges() > 0 or self._runs(since)) and self.loop.now < end:
             if not self._wait() and not self._wait_for_io():
                 return
             self._settle()
@@ -309,6 +313,10 @@ class Engine:
         """Return how many exchanges are open; a WebSocket is none."""
         alive = _ck_loop_handles() - self._handles
         return alive - len(self._websockets()) if alive > 0 else 0
+
+    def _runs(self, since: int | None) -> bool:
+        """Tell whether a coroutine of a WebSocket has not ended, of those from `since` on."""
+        return since is not None and any(life.running is not None for life in self._lives[since:])
 
     def _websockets(self) -> list[callbacks.WebSocketFollower]:
         """Return the WebSockets that are open."""

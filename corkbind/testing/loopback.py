@@ -219,10 +219,11 @@ class Loopback(Engine):
                 raise ConnectionRefusedError("cannot connect: the app listens no more")
             _ck_loopback_send(number, data, len(data))
             self.loop.busy = False
+            since = len(self._lives)
             try:
                 self._settle()
-                if _ck_loop_handles() > self._handles:
-                    self._finish()
+                if _ck_loop_handles() > self._handles or len(self._lives) > since:
+                    self._finish(since=since)
                 writes = _ck_loopback_take(number)
             finally:
                 _ck_loopback_reset(number, _ECONNRESET)

@@ -8,7 +8,7 @@ from typing import Any
 
 from corkbind import App, ConnectionClosed, HttpRequest, HttpResponse, OpCode, WebSocket
 
-rare, stateful, closing, leaking, spinning, sound = App(), App(), App(), App(), App(), App()
+rare, stateful, closing, leaking, spinning, reading, sound = App(), App(), App(), App(), App(), App(), App()
 
 
 # -- A message that is rare --
@@ -17,7 +17,7 @@ rare, stateful, closing, leaking, spinning, sound = App(), App(), App(), App(), 
 def vote(ws: WebSocket, message: Any, opcode: OpCode) -> None:
     try:
         vote = json.loads(message)
-    except ValueError:
+    except (ValueError, RecursionError):
         ws.end(1007, "no JSON")
         return
     if not isinstance(vote, dict):
@@ -37,13 +37,14 @@ names: list[str] = []
 
 
 class Greeter:
-    """Greet by a name that the last client has given."""
+    """Tell who is there, also those who have left."""
+
+    def open(self, ws: WebSocket) -> None:
+        names.append(f"guest {len(names)}")
 
     def message(self, ws: WebSocket, message: Any, opcode: OpCode) -> None:
         if message == "who":
-            ws.send(", ".join(names))
-        elif isinstance(message, str) and message.startswith("name:"):
-            names.append(message)
+            ws.send(", ".join(names[-3:]))
 
 
 stateful.ws("/greet", Greeter)
@@ -73,7 +74,7 @@ closing.ws("/club", message=join, close=goodbye)
 
 def watch(ws: WebSocket, message: Any, opcode: OpCode) -> None:
     if message == "watch":
-        leaking.run_async(asyncio.Event().wait())  # type: ignore[arg-type]
+        leaking.run_async(asyncio.Event().wait())
 
 
 def spin(ws: WebSocket) -> None:
@@ -88,6 +89,24 @@ def spin(ws: WebSocket) -> None:
 leaking.ws("/watch", message=watch)
 spinning.ws("/spin", open=spin)
 leaking.ws("/gives-up", message=lambda ws, message, opcode: ws.end(1011, "something is wrong"))
+
+
+# -- Answers that depend on the reads --
+
+
+def collect(ws: WebSocket, message: Any, opcode: OpCode) -> None:
+    waiting = ws.__dict__.setdefault("waiting", [])
+    waiting.append(message)
+    if len(waiting) == 1:
+
+        def flush() -> None:
+            ws.send({"together": len(waiting)})
+            waiting.clear()
+
+        asyncio.get_running_loop().call_soon(flush)
+
+
+reading.ws("/collect", message=collect)
 
 
 # -- Nothing wrong --

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from corkbind import App, HttpRequest, HttpResponse, OpCode
-from corkbind.testing import Loopback, LoopbackViolation, WebSocketClient, WebSocketError, WebSocketRefused, require_replay
-from corkbind.testing.ws_frames import Frame
+from corkbind._ffi.callbacks import websockets
+from corkbind.testing import (
+    Frame,
+    Loopback,
+    LoopbackViolation,
+    WebSocketClient,
+    WebSocketError,
+    WebSocketRefused,
+    encode_handshake,
+    require_replay,
+    require_split_invariance,
+)
+from corkbind.testing.ws_oracles import Life, broken_orders
+from corkbind.ws_behavior import WebSocketBehavior
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -351,3 +365,209 @@ def test_the_server_that_breaks_the_protocol_is_told(app: App) -> None:
             ws.send_text("a")
         with pytest.raises(WebSocketError, match="is masked"):
             ws.recv()
+
+
+# -- Oracle 14, and the server's frames --
+
+
+def lives(**handlers: Any) -> tuple[Life, WebSocketBehavior]:
+    life = Life(WebSocketBehavior(**handlers), 1)
+    return life, life.behavior
+
+
+def told(life: Life) -> list[str]:
+    """Return what the oracle says of a WebSocket that is over."""
+    lo = Loopback(App())
+    lo._lives.append(life)
+    return list(broken_orders(lo))
+
+
+def nothing(*arguments: Any) -> None:
+    pass
+
+
+async def waits(*arguments: Any) -> None:
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("order", "wrong"),
+    [
+        (["open", "message", "message", "ping", "close"], []),
+        (["open", "close"], []),
+        (["message", "open", "close"], ["its message handler begins before open", "its open handler begins after another"]),
+        (["open", "close", "message"], ["its message handler begins after close"]),
+        (["open", "close", "close"], ["its close handler begins after close"]),
+        (["open", "message"], ["its close handler was never called"]),
+    ],
+)
+@pytest.mark.parametrize("handler", [nothing, waits])
+def test_the_order_of_handlers(order: list[str], wrong: list[str], handler: Any) -> None:
+    life, behavior = lives(open=handler, message=handler, ping=handler, close=handler)
+
+    async def call() -> None:
+        for name in order:
+            value = getattr(behavior, name)()
+            if value is not None:
+                await value
+
+    asyncio.run(call())
+    assert told(life) == [f"WebSocket 1: {text}" for text in wrong]
+
+
+def test_coroutines_that_overtake_each_other_are_seen() -> None:
+    life, behavior = lives(message=waits, close=nothing)
+
+    async def call() -> None:
+        assert behavior.message is not None
+        await asyncio.gather(behavior.message(), behavior.message())
+        assert behavior.close is not None
+        behavior.close()
+
+    asyncio.run(call())
+    assert told(life) == ["WebSocket 1: its message handler begins while message runs"]
+
+
+def test_handlers_that_are_not_there_stay_so() -> None:
+    life, behavior = lives(message=lambda ws: waits())
+    assert (behavior.open, behavior.close, behavior.ping) == (None, None, None)
+    assert asyncio.run(behavior.message(1)) is None  # type: ignore[misc]
+    assert told(life) == []
+
+
+def test_the_order_in_a_session_is_judged(app: App) -> None:
+    with Loopback(app) as lo:
+        ws = lo.websocket("/echo").send_text("a")
+        assert [life.begun["message"] for life in lo._lives] == [1]
+        lo.check()
+        ws.close()
+        lo.check()
+        lo._lives[0].begun["close"] = 0
+        with pytest.raises(LoopbackViolation, match="close handler was never called"):
+            lo.check()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\x81\x01a\x88\x00\x81\x00", "3 bytes follow|2 bytes follow the close frame"),
+        (b"\x81\x81abcda", "is masked"),
+        (b"\xc1\x00", "reserved bits"),
+        (b"\x81\x05abc", "a frame or a message of the server's has begun"),
+        (b"\x01\x00", "a frame or a message of the server's has begun"),
+    ],
+)
+def test_what_the_server_sends_is_judged(app: App, data: bytes, message: str) -> None:
+    with Loopback(app) as lo:
+        ws = lo.websocket("/echo", answer=False)
+        ws.connection.writes.append(data)
+        with pytest.raises(LoopbackViolation, match=message):
+            lo.check()
+
+
+def test_the_answer_to_a_key_is_judged(app: App) -> None:
+    with Loopback(app) as lo:
+        ws = lo.websocket("/echo")
+        ws.connection.writes[0] = ws.connection.writes[0].replace(b"Sec-WebSocket-Accept: ", b"Sec-WebSocket-Accept: x")
+        with pytest.raises(LoopbackViolation, match="not what the key asks for"):
+            lo.check()
+
+
+def test_a_connection_that_stays_after_both_have_closed_is_told(app: App) -> None:
+    app.ws("/end", message=lambda ws, message, opcode: ws.end(4000))
+    with Loopback(app) as lo:
+        ws = lo.websocket("/end", answer=False).send_text("x")
+        lo.check()
+        ws.connection.sent.append(Frame(8).encode())
+        with pytest.raises(LoopbackViolation, match="both sides have sent their close frames"):
+            lo.check()
+
+
+def test_a_websocket_that_outlives_its_connection_is_a_leak(app: App) -> None:
+    with Loopback(app) as lo:
+        ws = lo.websocket("/echo")
+        assert lo.leaks() == {}
+        handle = next(handle for handle in websockets if handle >> 27 == lo._token % 32)
+        ws.close()
+        websockets[handle] = ws  # type: ignore[assignment]
+        try:
+            assert lo.leaks()["websockets"] == 1
+        finally:
+            del websockets[handle]
+
+
+# -- Drive --
+
+
+def chat_app(seen: Counter[str]) -> App:
+    app = App()
+
+    async def later(ws: Any, message: Any, opcode: OpCode) -> None:
+        seen["later"] += 1
+        await asyncio.sleep(1)
+        ws.send(message)
+
+    def count(name: str) -> Any:
+        return lambda *arguments: seen.update([name])
+
+    def echo_counted(ws: Any, message: Any, opcode: OpCode) -> None:
+        seen["message"] += 1
+        ws.send(message, opcode)
+
+    app.ws("/echo/:room", open=count("open"), message=echo_counted, close=count("close"), idle_timeout=10)
+    app.ws("/later", open=count("open"), message=later, ping=count("ping"), pong=count("pong"), close=count("close"))
+    app.get("/", lambda res, req: res.end("hello"))
+    return app
+
+
+def test_drive_opens_websockets_and_every_one_is_closed_once() -> None:
+    seen: Counter[str] = Counter()
+    app = chat_app(seen)
+    digests = set()
+    for number in range(60):
+        lo = Loopback(app, choices=random.Random(number).randbytes(300))
+        lo.drive(80)
+        lo.advance(20)
+        lo.check()
+        digests.add(lo.digest())
+        for connection in lo.connections:
+            connection.reset()
+        lo.advance(300)
+        assert lo.check().leaks() == {}
+        lo.close()
+    assert len(digests) == 60
+    assert min(seen[name] for name in ("open", "message", "later", "ping", "pong")) > 10
+    assert seen["open"] == seen["close"]
+
+
+def test_driving_is_the_same_again() -> None:
+    app = chat_app(Counter())
+    require_replay(lambda: Loopback(app, seed=5).drive(120))
+    assert Loopback(app, seed=5).drive(120).digest() != Loopback(app, seed=6).drive(120).digest()
+    require_replay(lambda: Loopback(app, choices=random.Random(1).randbytes(400)).drive())
+
+
+# -- feed and play --
+
+
+def test_feed_and_play_take_whole_connections(app: App) -> None:
+    stream = encode_handshake("/echo") + Frame(1, b"hello").encode() + Frame(8, b"\x03\xe8").encode()
+    assert app.feed(stream).endswith(b"\r\n\r\n\x81\x05hello\x88\x02\x03\xe8")
+    require_split_invariance(app, stream)
+    with Loopback(app) as lo:
+        assert lo.play(stream).received.endswith(b"\x81\x05hello\x88\x02\x03\xe8")
+        lo.check()
+
+
+def test_feed_gives_websocket_handlers_the_time_they_wait_for() -> None:
+    app = App()
+
+    async def message(ws: Any, message: Any, opcode: OpCode) -> None:
+        await asyncio.sleep(5)
+        ws.send("late")
+
+    app.ws("/", message=message)
+    stream = encode_handshake("/") + Frame(1, b"x").encode()
+    assert app.feed(stream).endswith(b"\x81\x04late")
+    assert app._feeding is not None
+    assert app._feeding.leaks() == {}
