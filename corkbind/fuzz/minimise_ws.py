@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from corkbind.enums import OpCode
+from corkbind.testing.ws_deflate import expand_frame
 from corkbind.testing.ws_frames import CLEAR, Frame, encode_handshake, join_frames, split_frames, split_handshake
 
 _T = TypeVar("_T")
@@ -87,6 +88,9 @@ def _plainer(head: bytes, still: Still) -> bytes:
 
 
 def _smaller_frame(frame: Frame, still: Callable[[Frame], bool]) -> Frame:
+    plain = expand_frame(frame)
+    if plain != frame and still(plain):
+        frame = plain
     plainer: tuple[Callable[[Frame], Frame], ...] = (
         lambda it: replace(it, mask=CLEAR),
         lambda it: replace(it, rsv=0),

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from corkbind.enums import OpCode
 from corkbind.testing.words import HOSTILE_MESSAGES, RouteWords, of_handshake
+from corkbind.testing.ws_deflate import NAME, compress_frames
 from corkbind.testing.ws_frames import CLEAR, Frame, close_payload, encode_handshake, fragments, join_frames, split_frames
 
 _CODES = (1000, 1001, 1011, 3000, 4000, 4999, None, 1005, 0)
@@ -37,7 +38,8 @@ class SocketMutator:
         frames = [frame for _ in range(1 + draw.randrange(4)) for frame in self._part(route)]
         if draw.randrange(2):
             frames.append(self._close(route))
-        return self._handshake(route) + join_frames(frames)
+        head, data = self._handshake(route), join_frames(frames)
+        return head + (compress_frames(data) if NAME.encode() in head and draw.randrange(4) else data)
 
     def mutate(self, head: bytes, frames: bytes, other: bytes) -> bytes:
         """Return a stream that is a little different; `other` are frames that may lend some."""
@@ -160,7 +162,7 @@ class SocketMutator:
         protocols = (
             list(dict.fromkeys(draw.choice(route.names) for _ in range(2))) if route.names and not draw.randrange(6) else []
         )
-        extensions = "permessage-deflate" if not draw.randrange(8) else ""
+        extensions = NAME if not draw.randrange(8) else ""
         return encode_handshake(path, headers=fields.items(), protocols=protocols, extensions=extensions)
 
     def _segment(self, route: RouteWords) -> str:

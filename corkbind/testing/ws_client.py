@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Literal
 from corkbind.enums import OpCode
 from corkbind.testing.oracles import LoopbackViolation
 from corkbind.testing.reader import Response, read_response
-from corkbind.testing.ws_deflate import Agreement, DeflateError, Deflater, Offer, read_agreement, write_offer
+from corkbind.testing.ws_deflate import RSV1, Agreement, DeflateError, Deflater, Offer, read_agreement, write_offer
 from corkbind.testing.ws_frames import Frame, accept_of, close_payload, encode_handshake, fragments, pieces
 from corkbind.testing.ws_reader import Event, FrameReader, WebSocketError
 
 if TYPE_CHECKING:
     from corkbind.testing.connection import Connection
     from corkbind.testing.loopback import Loopback
-
-_RSV1 = 4
 
 Mask = bytes | Literal[False] | None
 
@@ -116,7 +114,7 @@ class WebSocketClient:
             if self._deflater is None:
                 raise ValueError("cannot compress: permessage-deflate was not agreed on")
             data = self._deflater.compress(data)
-        frames = fragments(opcode, data, sizes, None, _RSV1 if packed else 0)
+        frames = fragments(opcode, data, sizes, None, RSV1 if packed else 0)
         stream = b"".join(Frame(f.opcode, f.payload, f.fin, f.rsv, self._mask(None)).encode() for f in frames)
         return self._send(stream, reads, run)
 

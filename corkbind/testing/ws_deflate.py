@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from corkbind.enums import OpCode
+from corkbind.testing.ws_frames import Frame, join_frames, split_frames
+
 NAME: Final = "permessage-deflate"
+#: The reserved bit of a compressed message.
+RSV1: Final = 4
 _FLAGS: Final = ("server_no_context_takeover", "client_no_context_takeover")
 _BITS: Final = ("server_max_window_bits", "client_max_window_bits")
 _NUMBER: Final = re.compile("[89]|1[0-5]")
@@ -169,3 +174,24 @@ class Inflater:
             data = self._zlib.unconsumed_tail
             if len(parts[-1]) < _STEP and not data:
                 return b"".join(parts)
+
+
+def compress_frames(data: bytes) -> bytes:
+    """Return a client's frames with its messages compressed, each by itself, as any agreement has it."""
+    deflater = Deflater(9, takeover=False)
+    return join_frames(_compressed(frame, deflater) if isinstance(frame, Frame) else frame for frame in split_frames(data))
+
+
+def _compressed(frame: Frame, deflater: Deflater) -> Frame:
+    whole = frame.fin and frame.opcode in (OpCode.TEXT, OpCode.BINARY) and not frame.rsv
+    return replace(frame, payload=deflater.compress(frame.payload), rsv=RSV1, form=None) if whole else frame
+
+
+def expand_frame(frame: Frame) -> Frame:
+    """Return a compressed message as it was; the same frame when that is not what it is."""
+    if not (frame.fin and frame.rsv == RSV1):
+        return frame
+    try:
+        return replace(frame, payload=Inflater(takeover=False).expand(frame.payload), rsv=0, form=None)
+    except DeflateError:
+        return frame

@@ -10,11 +10,10 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple, NoReturn
 
 from corkbind.enums import OpCode
-from corkbind.testing.ws_deflate import Agreement, DeflateError, Inflater
+from corkbind.testing.ws_deflate import RSV1, Agreement, DeflateError, Inflater
 from corkbind.testing.ws_frames import masked
 
 _CONTROL_MOST: Final = 125
-_RSV1: Final = 4
 #: Without a code in the close frame (RFC 6455 S7.1.5).
 NO_CODE: Final = 1005
 
@@ -136,7 +135,7 @@ class FrameReader:
         opcode, rsv, fin = first & 15, first >> 4 & 7, first >> 7
         if opcode not in (0, 1, 2, 8, 9, 10):
             self._fail(f"the opcode {opcode} has no meaning")
-        compressed = rsv == _RSV1 and self._inflater is not None and opcode in (OpCode.TEXT, OpCode.BINARY)
+        compressed = rsv == RSV1 and self._inflater is not None and opcode in (OpCode.TEXT, OpCode.BINARY)
         if rsv and not compressed:
             self._fail(f"reserved bits are set: {rsv:03b}, opcode {opcode}")
         if opcode >= OpCode.CLOSE:
@@ -155,7 +154,7 @@ class FrameReader:
             return Event("ping" if opcode == OpCode.PING else "pong", payload)
         if self._begun is None:
             self._begun = opcode
-            self._compressed = bool(first >> 4 & _RSV1)
+            self._compressed = bool(first >> 4 & RSV1)
         self._parts.append(payload)
         return self._message() if fin else None
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from corkbind.enums import OpCode
 from corkbind.testing.words import HOSTILE_MESSAGES, RouteWords, of_handshake, routes_of
+from corkbind.testing.ws_deflate import NAME, compress_frames
 from corkbind.testing.ws_frames import CLEAR, Frame, close_payload, encode_handshake, fragments, join_frames
 
 try:
@@ -57,7 +58,14 @@ def ws_stream(app: App, most: int = 6, *, valid: bool = False, words: tuple[str,
     routes = [route.with_words(words) for route in routes_of(app) if route.websocket]
     if not routes:
         raise ValueError("the app has no route for WebSockets")
-    return st.sampled_from(routes).flatmap(lambda route: st.builds(bytes.__add__, _handshake(route), _frames(route, most, valid)))
+    return st.sampled_from(routes).flatmap(lambda route: _stream(route, most, valid))
+
+
+def _stream(route: RouteWords, most: int, valid: bool) -> st.SearchStrategy[bytes]:
+    def opened(head: bytes, data: bytes, compress: bool) -> bytes:
+        return head + (compress_frames(data) if compress and NAME.encode() in head else data)
+
+    return st.builds(opened, _handshake(route), _frames(route, most, valid), st.just(False) if valid else st.booleans())
 
 
 # -- Messages --
@@ -194,7 +202,7 @@ def _handshake(route: RouteWords) -> st.SearchStrategy[bytes]:
     protocols: st.SearchStrategy[list[str]] = st.lists(
         st.sampled_from(route.names or ("chat",)), max_size=2, unique=True
     ) | st.just([])
-    offers = st.sampled_from(["", "", "", "permessage-deflate"])
+    offers = st.sampled_from(["", "", "", NAME])
 
     def head(path: str, query: str, given: list[tuple[str, str]], offered: list[str], extensions: str) -> bytes:
         return encode_handshake(path + query, headers=given, protocols=offered, extensions=extensions)

@@ -24,6 +24,7 @@ from corkbind.testing import FrameReader, Loopback, encode_handshake
 from corkbind.testing.schedule import Schedule
 from corkbind.testing.strategies import app_stream, schedules, ws_frames, ws_message, ws_stream
 from corkbind.testing.words import routes_of
+from corkbind.testing.ws_deflate import compress_frames, expand_frame
 from corkbind.testing.ws_frames import Frame, close_payload, fragments, join_frames, split_frames, split_handshake
 
 HERE = Path(__file__).parent
@@ -181,6 +182,17 @@ def test_the_minimiser_knows_frames() -> None:
     text = Frame(1, "é hay needle hay".encode(), mask=b"abcd")
     case = Case(head + join_frames([Frame(9, b"x"), Frame(2, b"y"), text, BYE]) + b"\x81", Schedule((3,), True, window=1))
     assert minimise(case, has_needle) == socket("/a", "needle")
+
+
+def test_the_minimiser_expands_what_is_compressed() -> None:
+    data = compress_frames(Frame(1, b"hay needle").encode())
+
+    def shows(case: Case) -> bool:
+        frames = [frame for frame in split_frames(split_handshake(case.stream)[1]) if isinstance(frame, Frame)]  # type: ignore[index]
+        return any(b"needle" in expand_frame(frame).payload for frame in frames)
+
+    case = Case(encode_handshake("/a", extensions="permessage-deflate") + data)
+    assert minimise(case, shows) == socket("/a", "needle")
 
 
 def test_the_minimiser_puts_fragments_together() -> None:

@@ -15,6 +15,7 @@ from corkbind import App, HttpRequest, HttpResponse, OpCode
 from corkbind._ffi.callbacks import websockets
 from corkbind.testing import (
     Frame,
+    FrameReader,
     Loopback,
     LoopbackViolation,
     WebSocketClient,
@@ -24,6 +25,7 @@ from corkbind.testing import (
     require_replay,
     require_split_invariance,
 )
+from corkbind.testing.ws_deflate import Agreement, Deflater
 from corkbind.testing.ws_oracles import Life, broken_orders
 from corkbind.ws_behavior import WebSocketBehavior
 
@@ -198,6 +200,43 @@ def test_a_slow_reader_and_a_receiver_that_waits() -> None:
         at = lo.time
         assert ws.recv(60) == "again"
         assert lo.time == at + 5
+
+
+# -- Compression --
+
+
+def test_an_offer_that_is_declined(app: App) -> None:
+    with Loopback(app) as lo:
+        ws = lo.websocket("/echo", deflate=True)
+        assert ws.agreement is None
+        assert b"permessage-deflate; client_max_window_bits\r\n" in ws.connection.sent[0]
+        assert ws.send_text("hello").recv() == "hello"
+        lo.check()
+
+
+@pytest.mark.parametrize("takeover", [True, False])
+def test_messages_are_compressed_and_expanded(app: App, takeover: bool) -> None:
+    agreement = Agreement(not takeover, not takeover, 10, 9)
+    with Loopback(app) as lo:
+        opened = lo.websocket("/echo")
+        ws = WebSocketClient(opened.connection, opened.response, agreement, True, random.Random(1))
+        messages: list[str | bytes] = ["hello " * 50, b"\xff" * 300, "", "hello " * 50]
+        at = len(ws.connection.sent)
+        for message in messages:
+            if isinstance(message, str):
+                ws.send_text(message, fragments=[3], run=False)
+            else:
+                ws.send_bytes(message, run=False)
+        ws.send_text("plain", compress=False, run=False)
+        sent = b"".join(ws.connection.sent[at:])
+        assert len(sent) < 200
+        events = FrameReader(agreement, from_client=True).feed(sent)
+        assert [event.data for event in events] == [*messages, "plain"]
+        deflater = Deflater(10, takeover)
+        for message in messages:
+            data = message.encode() if isinstance(message, str) else message
+            ws._take(Frame(1 if isinstance(message, str) else 2, deflater.compress(data), rsv=4, mask=None).encode())
+        assert ws.messages == messages
 
 
 # -- Broken frames --

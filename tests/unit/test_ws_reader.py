@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corkbind.testing import Event, Frame, FrameReader, WebSocketError, read_frames
-from corkbind.testing.ws_deflate import Agreement, DeflateError, Deflater, Inflater, read_agreement, write_offer
+from corkbind.testing.ws_deflate import (
+    Agreement,
+    DeflateError,
+    Deflater,
+    Inflater,
+    compress_frames,
+    expand_frame,
+    read_agreement,
+    write_offer,
+)
 from corkbind.testing.ws_frames import accept_of, fragments, join_frames, masked, pieces, split_frames
 
 few = settings(max_examples=200, deadline=None, derandomize=True, database=None)
@@ -232,6 +241,18 @@ def test_bytes_of_rfc_7692() -> None:
 def test_messages_survive_compression(messages: list[bytes], bits: int, takeover: bool) -> None:
     deflater, inflater = Deflater(bits, takeover), Inflater(bits, takeover)
     assert [inflater.expand(deflater.compress(message)) for message in messages] == messages
+
+
+def test_frames_are_compressed_and_expanded() -> None:
+    plain = [Frame(1, b"text " * 9), Frame(9, b"ping"), Frame(2, b"", mask=b"abcd"), *fragments(1, b"abc", [1])]
+    packed = split_frames(compress_frames(join_frames(plain) + b"\x81"))
+    assert packed[-1] == b"\x81"
+    frames = [frame for frame in packed if isinstance(frame, Frame)]
+    assert [frame.rsv for frame in frames] == [4, 0, 4, 0, 0]
+    assert [expand_frame(frame) for frame in frames] == plain
+    assert expand_frame(Frame(1, b"\xff", rsv=4)) == Frame(1, b"\xff", rsv=4)
+    events = FrameReader(Agreement(), from_client=True).feed(join_frames(frames))
+    assert [event.data for event in events] == ["text " * 9, b"ping", b"", "abc"]
 
 
 def test_a_window_larger_than_agreed_is_seen() -> None:
