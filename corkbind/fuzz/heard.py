@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from corkbind.testing.oracles import read_answers
 from corkbind.testing.reader import ResponseError
 from corkbind.testing.requests import see_requests
-from corkbind.testing.ws_frames import split_handshake
-from corkbind.testing.ws_oracles import frames_of, handshake_in
-from corkbind.testing.ws_reader import Event, FrameReader, WebSocketError
+from corkbind.testing.ws_oracles import client_frames, frames_of, handshake_in
+from corkbind.testing.ws_reader import Event
 
 if TYPE_CHECKING:
     from corkbind.testing.connection import Connection
+
+#: Codes by which a server answers what a client has done.
+_FOR_THE_CLIENT: Final = (1002, 1007, 1009)
 
 
 @dataclass(frozen=True)
@@ -64,22 +66,16 @@ def heard(client: Connection) -> Heard:
         return Heard()
     handshake = handshake_in(sent)
     events, _, _ = frames_of(responses[-1], received[end:], handshake)
+    own, broken = client_frames(responses[-1], handshake)
+    close, asked = _close_in(events), _close_in(own)
     return Heard(
         tuple(event.data for event in events if event.kind == "message"),
         tuple(event.data for event in events if event.kind == "pong"),
-        next((event for event in events if event.kind == "close"), None),
-        *_end(handshake),
+        close,
+        broken or asked is not None or (close is not None and close.code in _FOR_THE_CLIENT),
+        asked.code if asked is not None else None,
     )
 
 
-def _end(handshake: bytes) -> tuple[bool, int | None]:
-    """Tell whether what a client sends ends its WebSocket, and the code of its close frame."""
-    opened = split_handshake(handshake)
-    events: list[Event] = []
-    broken = False
-    try:
-        FrameReader(from_client=True).feed_into(opened[1] if opened else b"", events)
-    except WebSocketError:
-        broken = True
-    close = next((event for event in events if event.kind == "close"), None)
-    return broken or close is not None, close.code if close is not None else None
+def _close_in(events: list[Event]) -> Event | None:
+    return next((event for event in events if event.kind == "close"), None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from corkbind.flow import is_coroutine_function
 from corkbind.testing.reader import Response
-from corkbind.testing.ws_deflate import DeflateError, read_agreement
+from corkbind.testing.ws_deflate import Agreement, DeflateError, read_agreement
 from corkbind.testing.ws_frames import accept_of, split_handshake
 from corkbind.testing.ws_reader import Event, FrameReader, WebSocketError
 
@@ -35,9 +35,7 @@ def frames_of(response: Response, data: bytes, sent: bytes) -> tuple[list[Event]
     """
     events: list[Event] = []
     try:
-        reader = FrameReader(
-            read_agreement(response.header("sec-websocket-extensions"), _field(sent, "sec-websocket-extensions"))
-        )
+        reader = FrameReader(_agreement(response, sent))
         reader.feed_into(data, events)
     except (WebSocketError, DeflateError) as error:
         return events, str(error), False
@@ -65,7 +63,8 @@ def of_websocket(connection: Connection, response: Response, end: int, sent: byt
     over = bool(events) and events[-1].kind == "close"
     if pending and connection.closed != "rst" and not connection.ended:
         yield "a frame or a message of the server's has begun and nothing brings its end"
-    if over and connection.closed is None and _has_closed(handshake):
+    closing = any(event.kind == "close" for event in client_frames(response, handshake)[0])
+    if over and closing and connection.closed is None:
         yield "open although both sides have sent their close frames"
 
 
@@ -85,17 +84,19 @@ def _field(stream: bytes, name: str) -> str:
     return ", ".join(values)
 
 
-def _has_closed(handshake: bytes) -> bool:
-    """Tell whether a client that keeps to the protocol has sent its close frame."""
+def _agreement(response: Response, handshake: bytes) -> Agreement | None:
+    return read_agreement(response.header("sec-websocket-extensions"), _field(handshake, "sec-websocket-extensions"))
+
+
+def client_frames(response: Response, handshake: bytes) -> tuple[list[Event], bool]:
+    """Return what a client has sent behind its handshake, and whether it has broken the protocol then."""
     found = split_handshake(handshake)
-    if found is None or _field(handshake, "sec-websocket-extensions"):
-        return False
     events: list[Event] = []
     try:
-        FrameReader(from_client=True).feed_into(found[1], events)
-    except WebSocketError:
-        return False
-    return any(event.kind == "close" for event in events)
+        FrameReader(_agreement(response, handshake), from_client=True).feed_into(found[1] if found else b"", events)
+    except (WebSocketError, DeflateError):
+        return events, True
+    return events, False
 
 
 # -- Handlers --

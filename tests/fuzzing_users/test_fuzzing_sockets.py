@@ -126,6 +126,7 @@ SOUND = [
     socket("/later", "one", "two", BYE),
     socket("/later", "one", Frame(9, b"a"), "two", Frame(9, b"b")),
     socket("/later", "one", Frame(3), "two"),
+    socket("/later", "one", Frame(1, b"x" * 20000), "two"),
     socket("/later", "one", schedule=Schedule((1,), True, end="reset")),
     socket("/ticks", Frame(9)),
     socket("/ticks", BYE),
