@@ -28,7 +28,7 @@ _ORDERED: Final = ("open", "message", "ping", "pong", "drain", "close")
 
 
 def frames_of(response: Response, data: bytes, sent: bytes) -> tuple[list[Event], str, bool]:
-    """Return what a server has sent after its 101: events, what is wrong with the rest, and whether something has begun.
+    """Return what a server has sent after its 101: events, what is wrong with the rest, and whether it ends inside a frame.
 
     Args:
         sent: what the client has sent, from its handshake on.
@@ -39,7 +39,7 @@ def frames_of(response: Response, data: bytes, sent: bytes) -> tuple[list[Event]
         reader.feed_into(data, events)
     except (WebSocketError, DeflateError) as error:
         return events, str(error), False
-    return events, "", reader.pending
+    return events, "", reader.partial
 
 
 def of_websocket(connection: Connection, response: Response, end: int, sent: bytes, settled: bool) -> Iterator[str]:
@@ -54,15 +54,15 @@ def of_websocket(connection: Connection, response: Response, end: int, sent: byt
     key = _field(handshake, "sec-websocket-key")
     if key and response.header("sec-websocket-accept") != accept_of(key):
         yield f"Sec-WebSocket-Accept is not what the key asks for: {response.header('sec-websocket-accept')!r}"
-    events, wrong, pending = frames_of(response, connection.received[end:], handshake)
+    events, wrong, partial = frames_of(response, connection.received[end:], handshake)
     if wrong:
         yield f"what the server sent is no WebSocket: {wrong}"
         return
     if not settled:
         return
     over = bool(events) and events[-1].kind == "close"
-    if pending and connection.closed != "rst" and not connection.ended:
-        yield "a frame or a message of the server's has begun and nothing brings its end"
+    if partial and connection.closed != "rst" and not connection.ended:
+        yield "a frame of the server's has begun and nothing brings its end"
     closing = any(event.kind == "close" for event in client_frames(response, handshake)[0])
     if over and closing and connection.closed is None:
         yield "open although both sides have sent their close frames"

@@ -64,6 +64,11 @@ class FrameReader:
         return self._closed
 
     @property
+    def partial(self) -> bool:
+        """Tell whether a frame has begun and not ended."""
+        return bool(self._data)
+
+    @property
     def pending(self) -> bool:
         """Tell whether a frame or a message has begun and not ended."""
         return bool(self._data) or self._begun is not None
