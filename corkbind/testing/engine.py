@@ -316,7 +316,7 @@ class Engine:
 
     def _runs(self, since: int | None) -> bool:
         """Tell whether a coroutine of a WebSocket has not ended, of those from `since` on."""
-        return since is not None and any(life.running is not None for life in self._lives[since:])
+        return since is not None and any(life.running for life in self._lives[since:])
 
     def _websockets(self) -> list[callbacks.WebSocketFollower]:
         """Return the WebSockets that are open."""

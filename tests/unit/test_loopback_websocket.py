@@ -467,6 +467,21 @@ def test_coroutines_that_overtake_each_other_are_seen() -> None:
     assert told(life) == ["WebSocket 1: its message handler begins while message runs"]
 
 
+def test_messages_may_run_side_by_side_where_that_is_asked_for() -> None:
+    def order(*names: str) -> list[str]:
+        life, behavior = lives(open=waits, message=waits, close=waits, concurrent=True)
+
+        async def call() -> None:
+            await asyncio.gather(*(getattr(behavior, name)() for name in names))
+
+        asyncio.run(call())
+        return life.wrong
+
+    assert order("message", "message") == ["its message handler begins before open"] * 2
+    assert order("open", "message") == ["its message handler begins while open runs"]
+    assert "its close handler begins while message runs" in order("message", "close")
+
+
 def test_handlers_that_are_not_there_stay_so() -> None:
     life, behavior = lives(message=lambda ws: waits())
     assert (behavior.open, behavior.close, behavior.ping) == (None, None, None)
