@@ -17,7 +17,7 @@ import os
 import threading
 from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from corkbind._ffi import callbacks
 from corkbind._ffi.constants import CK_NOLOOP
@@ -27,6 +27,9 @@ from corkbind.cork import open_blocks
 from corkbind.errors import CorkbindError, WrongThread, refusal
 from corkbind.exchange import Exchange, ResponseCore
 from corkbind.tasks import Starter
+
+if TYPE_CHECKING:
+    from corkbind.ws_behavior import WebSocketBehavior
 
 _ck_loop_step: Callable[[], int] = lib.ck_loop_step
 
@@ -164,6 +167,10 @@ class Bridge:
 
     def note(self, error: BaseException) -> None:
         """Take note that code of the application failed; a loopback does."""
+
+    def watched(self, behavior: WebSocketBehavior) -> WebSocketBehavior:
+        """Return what a new WebSocket is to do; a loopback looks on."""
+        return behavior
 
     def create_future(self) -> Future[Any]:
         """Return a new future of the asyncio loop."""

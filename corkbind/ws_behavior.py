@@ -69,7 +69,7 @@ class WebSocketBehavior:
     compression: int = CompressOptions.DISABLED
 
     def __post_init__(self) -> None:
-        for name in _HANDLERS:
+        for name in HANDLERS:
             handler = getattr(self, name)
             if handler is not None and not callable(handler):
                 raise TypeError(f"the handler {name!r} of a WebSocket must be callable, not {type(handler).__name__}")
@@ -108,7 +108,7 @@ class WebSocketBehavior:
             holder = behavior() if isinstance(behavior, type) else behavior
             found.update({name: getattr(holder, name) for name in _NAMES if hasattr(holder, name)})
             if not found:
-                raise TypeError(f"{behavior!r} has none of the handlers of a WebSocket: {', '.join(_HANDLERS)}")
+                raise TypeError(f"{behavior!r} has none of the handlers of a WebSocket: {', '.join(HANDLERS)}")
         found.update(options)
         unknown = sorted(str(name) for name in set(found) - set(_NAMES))
         if unknown:
@@ -131,7 +131,8 @@ class WebSocketBehavior:
 
 
 _NAMES = tuple(field.name for field in fields(WebSocketBehavior))
-_HANDLERS = _NAMES[: _NAMES.index("max_payload_length")]
+#: Names of the handlers; the other names are settings.
+HANDLERS = _NAMES[: _NAMES.index("max_payload_length")]
 _FLAGS = ("close_on_backpressure_limit", "reset_idle_timeout_on_send", "send_pings_automatically", "concurrent")
 _NUMBERS = ("max_payload_length", "max_backpressure", "idle_timeout", "close_timeout", "max_lifetime", "compression")
 _COMPRESSORS = frozenset(option for option in CompressOptions if option <= 0xFF)

@@ -75,15 +75,17 @@ class UpgradeContext:
             raise CorkbindError("cannot accept the WebSocket: the request has been answered, or a status or body written")
         if handle < 0:
             raise refusal(handle, "accept the WebSocket")
-        websocket = self._face(handle, self._behavior, user_data, self._route)
+        runtime: Any = self._route.runtime
+        behavior = runtime._bridge().watched(self._behavior)
+        websocket = self._face(handle, behavior, user_data, self._route)
         websocket._address = _ck_py_remote_address(response._handle)
         if protocol:
             websocket._protocol = protocol
         websockets[handle] = websocket
         response._now_over(ENDED)
-        if self._behavior.open is not None:
+        if behavior.open is not None:
             with websocket.corked():
-                websocket._run(self._behavior.open)
+                websocket._run(behavior.open)
         return websocket
 
 

@@ -269,7 +269,7 @@ bool ck_websocket_take(ck_connection *connection, ck_cursor *cursor)
 void ck_websocket_drained(ck_connection *connection)
 {
     ck_websocket *websocket = connection->websocket;
-    if (websocket->pong_due) {
+    if (websocket->pong_due && !websocket->closing) { /* nothing follows our close frame */
         websocket->pong_due = false;
         (void) ck_ws_write(&connection->stream, CK_WS_FIN | CK_WS_PONG, websocket->pong, websocket->pong_length);
     }

@@ -35,7 +35,7 @@ def run_hypothesis(session: Session, seed: int, words: Sequence[str]) -> None:
         from hypothesis import HealthCheck, Phase, given, settings
         from hypothesis import seed as seeded
 
-        from corkbind.testing.strategies import http_stream, schedules
+        from corkbind.testing.strategies import app_stream, schedules
     except ImportError as error:
         raise EngineError("this engine needs hypothesis: pip install corkbind[fuzz], or use --engine random") from error
     over = False
@@ -58,7 +58,7 @@ def run_hypothesis(session: Session, seed: int, words: Sequence[str]) -> None:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    streams = http_stream(session.app, words=tuple(words))
+    streams = app_stream(session.app, words=tuple(words))
     batch = 0
     while not over:
         seeded(seed * 1_000_003 + batch)(quiet(given(streams, schedules())(example)))()

@@ -1,8 +1,9 @@
 """Play a case against an app and say what is wrong with what came of it.
 
-The oracles: unhandled exceptions, 5xx, responses that never end, what a request
-has put into a head, everything that `Loopback.check` finds, leaks, turns
-without end; and, by playing again, whether the same bytes give the same.
+The oracles: unhandled exceptions, 5xx, WebSockets closed with 1011, responses
+that never end, what a request has put into a head, everything that
+`Loopback.check` finds, leaks, turns without end; and, by playing again, whether
+the same bytes give the same.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
 from corkbind.fuzz.case import Case
+from corkbind.fuzz.heard import Heard, heard
 from corkbind.testing.loopback import Loopback
 from corkbind.testing.oracles import LoopbackViolation, read_answers, violations
 from corkbind.testing.reader import Fields, Response, ResponseError
 from corkbind.testing.requests import see_requests
 from corkbind.testing.schedule import LONG, Schedule, play
 from corkbind.testing.words import MARK, is_users, routes_of
+from corkbind.testing.ws_oracles import broken_orders
 
 if TYPE_CHECKING:
     from corkbind.app import App
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 KINDS: Final = (
     "exception",
     "5xx",
+    "1011",
     "never-ended",
     "header-injection",
     "violation",
@@ -41,6 +45,9 @@ KINDS: Final = (
 _REFUSALS: Final = (501, 505)
 _SPLIT: Final = Schedule(sizes=(1,), repeat=True)
 _LONGEST_SPLIT: Final = 2000
+_FAILED: Final = 1011
+#: The client's doing: in a case nobody answers pings.
+_PING_TIMEOUT: Final = "ping timeout"
 #: What corkbind says of a line break in a field.
 _LINE_BREAK: Final = re.compile(r"control character '\\[rn]'")
 #: What the mark is followed by where nobody has escaped it.
@@ -73,6 +80,22 @@ class Finding:
     kind: str
     key: str
     text: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Hold what one run of a case has given."""
+
+    digest: str
+    closed: str | None
+    responses: list[tuple[int, Fields, bytes]]
+    heard: Heard
+
+    def differs_from(self, other: Answers) -> bool:
+        """Tell whether it is not what the same bytes gave in other segments; when things happened does not count."""
+        if self.responses != other.responses or self.heard.differs_from(other.heard):
+            return True
+        return self.closed != other.closed and not self.heard.races
 
 
 class Judge:
@@ -125,11 +148,13 @@ class Judge:
                 loopback.advance(self._before_deadline)
             yield from self._of_errors()
             yield from self._of_answers(case, client)
+            told = len(loopback.errors)
             if client.closed is None:
                 client.fin()
             loopback.run()
             if client.served or loopback.leaks():
                 loopback.advance(LONG)
+            yield from self._of_errors(told)
             yield from self._of_end()
         except Stuck as stuck:
             yield Finding("hang", "", f"{stuck}: {_routes(case)}")
@@ -147,8 +172,8 @@ class Judge:
         paths = [seen.target.split(b"?")[0].decode("latin-1") for seen in see_requests(case.stream)]
         return frozenset(route.path for route in self._routes for path in paths if route.fits(path))
 
-    def _of_errors(self) -> Iterator[Finding]:
-        for error in self._loopback.errors:
+    def _of_errors(self, told: int = 0) -> Iterator[Finding]:
+        for error in self._loopback.errors[told:]:
             place = _place(error)
             text = f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")
             if isinstance(error, Stuck):
@@ -166,6 +191,7 @@ class Judge:
             if response.status >= 500 and response.status not in self._expect and not self._loopback.errors:
                 text = f"{response.status} {response.reason}: {response.body[:60]!r}"
                 yield Finding("5xx", _general(text), text)
+        yield from self._of_close(case, client)
         yield from _tainted(case, responses)
         for text in violations(self._loopback, expect=(BaseException,)):
             kind = next((kind for words, kind in _VIOLATIONS if words in text), "violation")
@@ -174,7 +200,17 @@ class Judge:
         if client.closed is None and not case.schedule.disturbs and "exchanges" in self._loopback.leaks():
             yield Finding("never-ended", "", f"{self._before_deadline:g} s later, a response to {_routes(case)} is not ended")
 
+    def _of_close(self, case: Case, client: Connection) -> Iterator[Finding]:
+        came = heard(client)
+        close = came.close
+        if close is None or close.code != _FAILED or self._loopback.errors:
+            return
+        if close.data != _PING_TIMEOUT and came.asked != _FAILED:
+            yield Finding("1011", "", f"the WebSocket {_routes(case)} was closed with 1011: {close.data!r}")
+
     def _of_end(self) -> Iterator[Finding]:
+        for text in broken_orders(self._loopback):
+            yield Finding("violation", _general(text), text)
         left = {kind: count for kind, count in self._loopback.leaks().items() if kind != "timers"}
         if left:
             text = ", ".join(f"{count} {kind}" for kind, count in left.items())
@@ -183,19 +219,19 @@ class Judge:
     # -- Several runs --
 
     def _again(self, case: Case) -> Iterator[Finding]:
-        first = self._answers(case)
-        if self._answers(case) != first:
+        first, second = self._answers(case), self._answers(case)
+        if first != second:
             yield Finding("non-determinism", "", f"played again, the answers to {_routes(case)} differ")
             return
         short = case.schedule.plain and len(case.stream) <= _LONGEST_SPLIT
-        if short and self._answers(Case(case.stream, _SPLIT))[1:] != first[1:]:
+        if short and first.differs_from(self._answers(Case(case.stream, _SPLIT))):
             yield Finding("split-variance", "", f"in single bytes, the answers to {_routes(case)} differ")
 
-    def _answers(self, case: Case) -> tuple[str, str | None, list[tuple[int, Fields, bytes]]]:
+    def _answers(self, case: Case) -> Answers:
         loopback = self._fresh()
         client = play(loopback, case.stream, case.schedule, self._before_deadline)
         told = [(response.status, response.headers, response.body) for response in _responses(case, client)]
-        return loopback.digest(), client.closed, told
+        return Answers(loopback.digest(), client.closed, told, heard(client))
 
 
 def _responses(case: Case, client: Connection) -> list[Response]:

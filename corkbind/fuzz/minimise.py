@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 from corkbind.fuzz.case import Case
+from corkbind.fuzz.minimise_ws import fewer, smaller_connection
 from corkbind.testing.schedule import Schedule
+from corkbind.testing.ws_frames import split_handshake
 
 Shows = Callable[[Case], bool]
 
@@ -28,6 +30,9 @@ def minimise(case: Case, shows: Shows, runs: int = RUNS) -> Case:
         candidate = dataclasses.replace(case, schedule=schedule)
         if schedule != case.schedule and still(candidate):
             case, simpler = candidate, _simpler(schedule)
+    stream = smaller_connection(case.stream, lambda candidate: still(dataclasses.replace(case, stream=candidate)))
+    if split_handshake(stream) is not None:
+        return dataclasses.replace(case, stream=stream)
     for split in (_requests, _lines, _words, _bytes):
         case = _without_parts(case, split, still)
     return case
@@ -53,20 +58,8 @@ def _simpler(schedule: Schedule) -> Iterator[Schedule]:
 def _without_parts(case: Case, split: Callable[[bytes], list[bytes]], still: Shows) -> Case:
     """Take parts out: halves first, then ever smaller runs, to single ones."""
     parts = split(case.stream)
-    size = max(1, len(parts) // 2)
-    while parts:
-        at = 0
-        while at < len(parts):
-            kept = parts[:at] + parts[at + size :]
-            candidate = dataclasses.replace(case, stream=b"".join(kept))
-            if kept and still(candidate):
-                parts, case = kept, candidate
-            else:
-                at += size
-        if size == 1:
-            break
-        size //= 2
-    return case
+    kept = fewer(parts, lambda some: bool(some) and still(dataclasses.replace(case, stream=b"".join(some))))
+    return dataclasses.replace(case, stream=b"".join(kept))
 
 
 def _requests(stream: bytes) -> list[bytes]:

@@ -1,15 +1,16 @@
-"""Make requests for an app's routes and mutate them, without hypothesis: for the random engine."""
+"""Make requests and connections for an app's routes and mutate them, without hypothesis: for the random engine."""
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Sequence
 from urllib.parse import quote
 
 from corkbind.fuzz.case import Case
+from corkbind.fuzz.mutate_ws import SocketMutator
 from corkbind.testing.schedule import Schedule
 from corkbind.testing.words import FIELDS, HOSTILE, RouteWords
+from corkbind.testing.ws_frames import split_handshake
 
 _MEANINGFUL = (b"\r", b"\n", b"\r\n", b"\0", b":", b"\t", b" ", b";", b",", b"%", b"&", b"=", b"\x80", b"\xff", b"0", b"-1")
 _FRAMING = ("host", "content-length", "transfer-encoding")
@@ -26,13 +27,18 @@ class Mutator:
     """
 
     def __init__(self, routes: Sequence[RouteWords], words: Sequence[str], generator: random.Random) -> None:
-        self._routes = routes
+        sockets = [route for route in routes if route.websocket]
+        self._sockets = SocketMutator(sockets, words, generator) if sockets else None
+        self._routes = [route for route in routes if not route.websocket] or list(routes)
+        self._share = 0 if not sockets else 7 if len(sockets) == len(routes) else 4  # of eight fresh cases
         self._words = list(words)
         self._random = generator
 
     def fresh(self) -> Case:
-        """Return a request for one of the routes."""
+        """Return a request for one of the routes, or a connection to one for WebSockets."""
         draw = self._random
+        if self._sockets is not None and draw.randrange(8) < self._share:
+            return Case(self._sockets.fresh())
         route = draw.choice(self._routes)
         words = [*route.words, *self._words]
         method = draw.choice(route.methods)
@@ -94,11 +100,14 @@ class Mutator:
 
     def mutate(self, case: Case, other: Case) -> Case:
         """Return a case that is a little different; `other` may lend a part."""
+        opened = split_handshake(case.stream)
+        if opened is not None and self._sockets is not None and self._random.randrange(16):
+            lent = split_handshake(other.stream) or (b"", b"")
+            return Case(self._sockets.mutate(*opened, lent[1]), self._schedule_of(case))
         stream = case.stream
         for _ in range(1 + self._random.randrange(3)):
             stream = self._change(stream, other.stream)[:_LONGEST]
-        schedule = case.schedule if self._random.randrange(8) else self._schedule()
-        return dataclasses.replace(case, stream=stream or b"GET / HTTP/1.1\r\n\r\n", schedule=schedule)
+        return Case(stream or b"GET / HTTP/1.1\r\n\r\n", self._schedule_of(case))
 
     def _change(self, stream: bytes, other: bytes) -> bytes:
         draw = self._random
@@ -123,6 +132,9 @@ class Mutator:
             line_drawn = self._field([*route.words, *self._words], route) + "\r\n"
             lines.insert(min(1 + line, 2), line_drawn.encode("latin-1", "replace"))
         return b"".join(lines)
+
+    def _schedule_of(self, case: Case) -> Schedule:
+        return case.schedule if self._random.randrange(8) else self._schedule()
 
     def _schedule(self) -> Schedule:
         draw = self._random

@@ -21,19 +21,30 @@ from corkbind.testing.oracles import (
 from corkbind.testing.reader import Response, ResponseError, read_response, read_responses
 from corkbind.testing.requests import encode_request
 from corkbind.testing.virtual_loop import VirtualLoop
+from corkbind.testing.ws_client import WebSocketClient, WebSocketRefused
+from corkbind.testing.ws_frames import Frame, encode_handshake
+from corkbind.testing.ws_reader import Event, FrameReader, WebSocketError, read_frames
 
 __all__ = [
     "Choices",
     "Connection",
     "CorkReport",
+    "Event",
     "Faults",
+    "Frame",
+    "FrameReader",
     "Loopback",
     "LoopbackViolation",
     "Response",
     "ResponseError",
     "VirtualLoop",
+    "WebSocketClient",
+    "WebSocketError",
+    "WebSocketRefused",
     "assert_one_send",
+    "encode_handshake",
     "encode_request",
+    "read_frames",
     "read_response",
     "read_responses",
     "require_corked_as_uncorked",

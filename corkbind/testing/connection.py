@@ -34,7 +34,7 @@ class Connection:
     Lifetime: until the loopback closes or is reset; then it can still be read.
     """
 
-    __slots__ = ("_gone", "_most", "_number", "_state", "_taken", "_weak", "_window", "ended", "id", "sent", "writes")
+    __slots__ = ("_gone", "_heard", "_most", "_number", "_state", "_taken", "_weak", "_window", "ended", "id", "sent", "writes")
 
     def __init__(self, loopback: Loopback, number: int, identity: int) -> None:
         self._weak = weakref.ref(loopback)
@@ -44,6 +44,7 @@ class Connection:
         self._window: int | None = None
         self._most = (0, 0)
         self._gone = False
+        self._heard: Callable[[bytes], None] | None = None  # told of what comes, and of the end
         #: The client has sent its FIN or a reset.
         self.ended = False
         #: Connections of a loopback are counted from 1.
@@ -180,6 +181,8 @@ class Connection:
             before, self._state = self.closed, state
             if self.closed != before:
                 loopback._note(self.id, f"closed {self.closed}")
+        if self._heard is not None:
+            self._heard(b"".join(new))
 
     def __repr__(self) -> str:
         size = sum(map(len, self.writes))

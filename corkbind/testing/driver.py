@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from corkbind.testing.faults import Faults
 from corkbind.testing.requests import encode_request
+from corkbind.testing.words import WEBSOCKET
+from corkbind.testing.ws_driver import SocketDriver, fill
 
 if TYPE_CHECKING:
     from corkbind.testing.connection import Connection
@@ -19,10 +21,14 @@ _METHODS: Final = ("GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH")
 def drive(loopback: Loopback, max_turns: int) -> None:
     """Do up to `max_turns` things that the loopback's choices say, then run."""
     clients: list[Connection] = []
+    sockets = SocketDriver(loopback)
     for _ in range(max_turns):
         if loopback.choices.over:
             break
-        _turn(loopback, clients)
+        if sockets.targets and loopback.choices.below(2):
+            sockets.turn()
+        else:
+            _turn(loopback, clients)
     loopback.run()
 
 
@@ -64,15 +70,11 @@ def _send(client: Connection, data: bytes, pieces: int) -> None:
 def _request(loopback: Loopback) -> bytes:
     """Return a request for one of the app's routes, with some of the choices' bytes in it."""
     choices = loopback.choices
-    routes = loopback.routes() or [("GET", "/")]
+    routes = [route for route in loopback.routes() if route[0] != WEBSOCKET] or [("GET", "/")]
     method, pattern = routes[choices.below(len(routes))]
     if method == "*":
         method = _METHODS[choices.below(len(_METHODS))]
-    parts = [_segment(choices.data(8)) if part[:1] in (":", "*") else part for part in pattern.split("/")]
+    path = fill(pattern, choices)
     body = choices.data(32) if method in ("POST", "PUT", "PATCH") else b""
     chunks = [1 + choices.below(8)] if body and choices.below(2) else None
-    return b"".join(encode_request(method, "/".join(parts) or "/", body=body, chunks=chunks))
-
-
-def _segment(data: bytes) -> str:
-    return "".join(chr(byte) if chr(byte).isalnum() and byte < 128 else f"%{byte:02X}" for byte in data) or "x"
+    return b"".join(encode_request(method, path, body=body, chunks=chunks))

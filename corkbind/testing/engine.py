@@ -27,6 +27,7 @@ from corkbind.routing import tell
 from corkbind.tasks import Starter
 from corkbind.testing.oracles import LoopbackViolation
 from corkbind.testing.virtual_loop import SECOND, VirtualClockLoop, VirtualIoLoop, VirtualLoop
+from corkbind.testing.ws_oracles import Life
 
 if TYPE_CHECKING:
     from asyncio import Task
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from corkbind.app import App
     from corkbind.testing.choices import Choices
     from corkbind.testing.connection import Connection
+    from corkbind.ws_behavior import WebSocketBehavior
 
 _ck_loop_select: Callable[[int], int] = lib.ck_loop_select
 _ck_loop_step: Callable[[], int] = lib.ck_loop_step
@@ -92,6 +94,12 @@ class EngineBridge(Bridge):
         """Keep an error of a handler."""
         self._engine._failed(error)
 
+    def watched(self, behavior: WebSocketBehavior) -> WebSocketBehavior:
+        """Take note of when the handlers of a WebSocket begin and end."""
+        lives = self._engine._lives
+        lives.append(Life(behavior, len(lives) + 1))
+        return lives[-1].behavior
+
 
 def _open() -> int:
     """Return the token of a new loopback, in the place of one that is garbage if need be."""
@@ -121,6 +129,7 @@ class Engine:
         self.errors: list[BaseException] = []
         self._by_number: dict[int, Connection] = {}
         self._events: list[tuple[int, int, str, bytes]] = []
+        self._lives: list[Life] = []  # of the WebSockets
         self._thread = 0
         self._told = 0
         self._reads = 0  # segments on their way: as many turns are no spin
@@ -287,14 +296,32 @@ class Engine:
         self._pass(due)
         return True
 
-    def _finish(self, seconds: float = PATIENCE) -> None:
-        """Run until no exchange is open, as far as timers of the application bring it on."""
+    def _finish(self, seconds: float = PATIENCE, since: int | None = None) -> None:
+        """Run until no exchange is open, as far as timers of the application bring it on.
+
+        Args:
+            since: wait for handlers of WebSockets as well, from this one on.
+        """
         self._settle()
         end = self.loop.now + round(seconds * SECOND)
-        while _ck_loop_handles() > self._handles and self.loop.now < end:
+        while (self._exchanges() > 0 or self._runs(since)) and self.loop.now < end:
             if not self._wait() and not self._wait_for_io():
                 return
             self._settle()
+
+    def _exchanges(self) -> int:
+        """Return how many exchanges are open; a WebSocket is none."""
+        alive = _ck_loop_handles() - self._handles
+        return alive - len(self._websockets()) if alive > 0 else 0
+
+    def _runs(self, since: int | None) -> bool:
+        """Tell whether a coroutine of a WebSocket has not ended, of those from `since` on."""
+        return since is not None and any(life.running for life in self._lives[since:])
+
+    def _websockets(self) -> list[callbacks.WebSocketFollower]:
+        """Return the WebSockets that are open."""
+        mine = self._token % 32
+        return [websocket for handle, websocket in list(callbacks.websockets.items()) if handle >> 27 == mine]
 
     def _wait_for_io(self) -> bool:
         if not isinstance(self.loop, VirtualIoLoop) or not self.loop.watched:

@@ -30,6 +30,7 @@ def feed(app: App, data: bytes) -> bytes:
             with_own.close()
     loopback.errors.clear()
     loopback._events.clear()
+    loopback._lives.clear()
     return loopback.feed(data)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +23,10 @@ from corkbind.testing.faults import Faults
 from corkbind.testing.oracles import Expected, LoopbackViolation, violations
 from corkbind.testing.reader import Response, read_response
 from corkbind.testing.requests import encode_request
+from corkbind.testing.schedule import LONG, Schedule, play
 from corkbind.testing.virtual_loop import SECOND
+from corkbind.testing.ws_client import WebSocketClient, open_websocket
+from corkbind.testing.ws_deflate import Offer
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -86,6 +90,8 @@ class Loopback(Engine):
         self.troubled = False
         self._client: Connection | None = None
         self._started = False
+        self._seed = seed
+        self._masks = random.Random(seed)  # of WebSockets: their keys, and the masks of frames
 
     # -- Clients --
 
@@ -175,6 +181,27 @@ class Loopback(Engine):
         drive(self, max_turns)
         return self
 
+    def _pass_until(self, there: Callable[[], bool], seconds: float) -> None:
+        """Let time pass from timer to timer, of the app and of the core, until something is there."""
+        with self._entered():
+            end = self.loop.now + round(seconds * SECOND)
+            while not there() and self.loop.now < end:
+                due = self._due()
+                self._pass(min(end - self.loop.now, due if due is not None else end))
+                self._settle()
+        self._raise_errors()
+
+    def play(self, stream: bytes, schedule: Schedule | None = None, patience: float = LONG) -> Connection:
+        """Let a client send a stream as a schedule says, then let time pass until all is over.
+
+        Args:
+            patience: virtual seconds that pass at the end.
+
+        Raises:
+            LoopbackViolation, BaseException: as run.
+        """
+        return play(self, stream, schedule, patience)
+
     # -- One call --
 
     def feed(self, data: bytes) -> bytes:
@@ -192,10 +219,11 @@ class Loopback(Engine):
                 raise ConnectionRefusedError("cannot connect: the app listens no more")
             _ck_loopback_send(number, data, len(data))
             self.loop.busy = False
+            since = len(self._lives)
             try:
                 self._settle()
-                if _ck_loop_handles() > self._handles:
-                    self._finish()
+                if _ck_loop_handles() > self._handles or len(self._lives) > since:
+                    self._finish(since=since)
                 writes = _ck_loopback_take(number)
             finally:
                 _ck_loopback_reset(number, _ECONNRESET)
@@ -251,6 +279,34 @@ class Loopback(Engine):
         if end != len(data):
             raise LoopbackViolation(f"bytes follow the answer to {method} {target}: {data[end : end + 200]!r}")
         return response
+
+    def websocket(
+        self,
+        target: str,
+        protocols: Sequence[str] = (),
+        headers: Iterable[tuple[str, str]] = (),
+        deflate: bool | Offer | None = None,
+        peer: tuple[str, int] | None = PEER,
+        *,
+        answer: bool = True,
+    ) -> WebSocketClient:
+        """Open a WebSocket: connect, and do the opening handshake strictly.
+
+        Runs until nothing is ready; time passes as far as the `upgrade` handler waits for it.
+
+        Args:
+            protocols: subprotocols to offer.
+            headers: further fields; one that is written anyway takes its place.
+            deflate: offer permessage-deflate: True, or parameters such as {"server_max_window_bits": 10}.
+            peer: as for connect.
+            answer: let the client do what clients do by themselves: answer pings and close frames, and end the connection then.
+
+        Raises:
+            WebSocketRefused: the answer is not 101; holds it.
+            WebSocketError: it is 101, and wrong.
+            LoopbackViolation: no answer comes.
+        """
+        return open_websocket(self, target, protocols, headers, deflate, peer, answer)
 
     # -- Faults --
 
@@ -337,7 +393,8 @@ class Loopback(Engine):
         with self._entered(running=False):
             open_now = sum(1 for c in self.connections if c.served and not c._gone)
             alive = {
-                "exchanges": max(0, _ck_loop_handles() - self._handles),
+                "exchanges": max(0, self._exchanges()),
+                "websockets": max(0, len(self._websockets()) - open_now),
                 "tasks": len(self.tasks()),
                 "timers": sum(1 for timer in self.loop._scheduled if not timer.cancelled()),
                 "connections": self._open_connections() - open_now,
@@ -351,6 +408,8 @@ class Loopback(Engine):
             self._rewind()
         self.errors.clear()
         self._events.clear()
+        self._lives.clear()
+        self._masks.seed(self._seed)
         self.troubled = False
         return self
 

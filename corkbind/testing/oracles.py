@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from corkbind.testing.reader import Response, ResponseError, read_responses
 from corkbind.testing.requests import Seen, see_requests
+from corkbind.testing.ws_oracles import broken_orders, of_websocket
 
 if TYPE_CHECKING:
     from corkbind.app import App
@@ -40,6 +41,7 @@ def violations(loopback: Loopback, expect: Expected = ()) -> Iterator[str]:
     for connection in loopback.connections:
         yield from _of_connection(connection, loopback)
     yield from _of_buffers(loopback)
+    yield from broken_orders(loopback)
     stats = loopback.stats()
     if stats["responses"] > stats["requests"] + stats["refused"] + stats["timeouts"]:
         yield f"{stats['responses']} responses ended for {stats['requests']} requests and {stats['refused']} refusals"
@@ -58,7 +60,8 @@ def _of_connection(connection: Connection, loopback: Loopback) -> Iterator[str]:
     except ResponseError as error:
         yield f"{where}: what the server sent is no HTTP: {error}"
         return
-    whole = end == len(received)
+    upgraded = bool(responses) and responses[-1].status == 101
+    whole = upgraded or end == len(received)
     for number, response in enumerate(responses):
         if response.closes and (number + 1 < len(responses) or not whole):
             yield f"{where}: bytes follow a response that closes the connection"
@@ -66,7 +69,12 @@ def _of_connection(connection: Connection, loopback: Loopback) -> Iterator[str]:
     complete = sum(request.complete for request in seen)
     if len(responses) > len(seen) + 1:
         yield f"{where}: {len(responses)} responses for {len(seen)} requests"
-    if connection.closed or connection.ended or connection.window is not None or loopback.waiting or loopback.troubled:
+    if upgraded:
+        yield from (
+            f"{where}: {text}" for text in of_websocket(connection, responses[-1], end, sent, _settled(connection, loopback))
+        )
+        return
+    if connection.closed or connection.ended or not _settled(connection, loopback):
         return  # the rest may be missing, or is still to come
     if responses and responses[-1].closes:
         yield f"{where}: open although its last response said close"
@@ -74,6 +82,11 @@ def _of_connection(connection: Connection, loopback: Loopback) -> Iterator[str]:
         yield f"{where}: a response has begun and nothing brings its end"
     elif len(responses) < complete:
         yield f"{where}: nothing brings an answer to {_words(seen[len(responses)])}"
+
+
+def _settled(connection: Connection, loopback: Loopback) -> bool:
+    """Tell whether all that will come by itself has come."""
+    return connection.window is None and not loopback.waiting and not loopback.troubled
 
 
 def read_answers(received: bytes, methods: Sequence[str], closed: bool) -> tuple[list[Response], int]:
@@ -89,7 +102,8 @@ def read_answers(received: bytes, methods: Sequence[str], closed: bool) -> tuple
         responses, end = read_responses(received, methods, closed)
     except ResponseError as error:
         failure = error
-    if failure is not None or end < len(received):
+    upgraded = bool(responses) and responses[-1].status == 101
+    if failure is not None or (end < len(received) and not upgraded):
         try:
             as_head = read_responses(received, [*methods, *["HEAD"] * len(received)], closed)
         except ResponseError:

@@ -174,7 +174,7 @@ def _chunked(source: _Bytes) -> tuple[bytes, Fields, tuple[int, ...]]:
 
 
 def read_responses(data: bytes, methods: Sequence[str] = (), closed: bool = False) -> tuple[list[Response], int]:
-    """Return all complete responses, and how many bytes they are.
+    """Return all complete responses, and how many bytes they are; what follows a 101 is none.
 
     Args:
         methods: of the requests, in order; GET where there are fewer.
@@ -192,4 +192,6 @@ def read_responses(data: bytes, methods: Sequence[str] = (), closed: bool = Fals
             break
         response, at = step
         found.append(response)
+        if response.status == 101:
+            break
     return found, at

@@ -6,6 +6,8 @@
             play(lo, stream, schedule)
             assert not lo.errors
 
+`ws_stream` is the same for routes for WebSockets.
+
 Needs hypothesis: `pip install corkbind[fuzz]`.
 """
 
@@ -18,6 +20,7 @@ from urllib.parse import quote
 
 from corkbind.testing.schedule import Schedule, play
 from corkbind.testing.words import FIELDS, HOSTILE, RouteWords, routes_of
+from corkbind.testing.ws_strategies import ws_frames, ws_message, ws_stream
 
 try:
     from hypothesis import strategies as st
@@ -27,7 +30,18 @@ except ImportError as error:
 if TYPE_CHECKING:
     from corkbind.app import App
 
-__all__ = ["Schedule", "hostile_values", "http_request", "http_stream", "play", "schedules"]
+__all__ = [
+    "Schedule",
+    "app_stream",
+    "hostile_values",
+    "http_request",
+    "http_stream",
+    "play",
+    "schedules",
+    "ws_frames",
+    "ws_message",
+    "ws_stream",
+]
 
 _BODIES: Final = (
     b"",
@@ -57,8 +71,8 @@ def http_request(app: App, *, words: tuple[str, ...] = ()) -> st.SearchStrategy[
     Args:
         words: further ones that may mean something to the app.
     """
-    routes = [RouteWords(route.method, route.path, (*route.words, *words)) for route in routes_of(app)]
-    return st.sampled_from(routes).flatmap(_request)
+    routes = [route.with_words(words) for route in routes_of(app)]
+    return st.sampled_from([route for route in routes if not route.websocket] or routes).flatmap(_request)
 
 
 def http_stream(app: App, most: int = 3, *, words: tuple[str, ...] = ()) -> st.SearchStrategy[bytes]:
@@ -69,6 +83,16 @@ def http_stream(app: App, most: int = 3, *, words: tuple[str, ...] = ()) -> st.S
     """
     requests = st.lists(http_request(app, words=words), min_size=1, max_size=most).map(b"".join)
     return st.one_of(requests, requests, requests, _broken(requests))
+
+
+def app_stream(app: App, most: int = 3, *, words: tuple[str, ...] = ()) -> st.SearchStrategy[bytes]:
+    """Return a strategy for streams to any of an app's routes: requests, and WebSockets where it has some."""
+    sockets = [route.websocket for route in routes_of(app)]
+    requests = http_stream(app, most, words=words)
+    if not any(sockets):
+        return requests
+    opened = ws_stream(app, words=words)
+    return st.one_of(opened, opened, requests) if not all(sockets) else st.one_of(*[opened] * 7, requests)
 
 
 @lru_cache(1000)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import site
 import sysconfig
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from corkbind.app import App
 
+#: What routes for WebSockets have in the place of a method.
+WEBSOCKET: Final = "WEBSOCKET"
 METHODS = ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")
 #: Stands in what is meant to be escaped. Whoever finds it in a head with what follows it raw has found an injection.
 MARK: Final = "taint7"
@@ -50,6 +52,29 @@ HOSTILE: Final = (
     "{}",
     "x" * 300,
 )
+#: Text messages that like to break things.
+HOSTILE_MESSAGES: Final = (
+    "",
+    "{}",
+    "[]",
+    "null",
+    "true",
+    "0",
+    "-1",
+    "1e400",
+    "NaN",
+    '"',
+    "{",
+    '{"":""}',
+    "[" * 2000,
+    '"\\ud800"',
+    "\0",
+    "\r\n",
+    "é€💩",
+    "x" * 5000,
+    "9" * 5000,
+)
+_OF_HANDSHAKE: Final = ("host", "connection", "upgrade", "content-length", "transfer-encoding", "expect")
 #: Fields that decide something in many applications.
 FIELDS: Final = (
     ("Accept", "application/json"),
@@ -79,7 +104,7 @@ class RouteWords:
     """Hold what is known of one route.
 
     Args:
-        method: its method, "*" for any.
+        method: its method, "*" for any, WEBSOCKET for a route that is none of HTTP's.
         path: its pattern.
         words: the constants of its handler and of what that calls, in order.
     """
@@ -89,8 +114,15 @@ class RouteWords:
     words: tuple[str, ...]
 
     @property
+    def websocket(self) -> bool:
+        """Tell whether it is a route for WebSockets."""
+        return self.method == WEBSOCKET
+
+    @property
     def methods(self) -> tuple[str, ...]:
         """Return methods that the route answers to."""
+        if self.websocket:
+            return ("GET",)
         return METHODS if self.method == "*" else ("GET", "HEAD") if self.method == "GET" else (self.method,)
 
     @property
@@ -98,6 +130,10 @@ class RouteWords:
         """Return names with values that stand near them in the code, where they are likely to be compared."""
         found = [(name, value) for at, name in enumerate(self.words) for value in self.words[at + 1 : at + 4]]
         return tuple((name, value) for name, value in found if _TOKEN.fullmatch(name))
+
+    def with_words(self, words: Sequence[str]) -> RouteWords:
+        """Return the route with further words."""
+        return replace(self, words=(*self.words, *words))
 
     def fits(self, path: str) -> bool:
         """Tell whether a path is one of the route's."""
@@ -110,6 +146,11 @@ class RouteWords:
     def names(self) -> tuple[str, ...]:
         """Return the words that can be the name of a field or of a query key."""
         return tuple(word for word in self.words if _TOKEN.fullmatch(word))
+
+
+def of_handshake(name: str) -> bool:
+    """Tell whether a field decides what becomes of an opening handshake."""
+    return name.lower() in _OF_HANDSHAKE or name.lower().startswith("sec-websocket-")
 
 
 def routes_of(app: App) -> list[RouteWords]:
@@ -157,12 +198,17 @@ def _words(entry: object) -> Iterator[str]:
 
 def _functions(start: object) -> Iterator[FunctionType]:
     """Yield the user's functions behind an entry: through closures, wrappers, methods and globals."""
+    from corkbind.ws_behavior import HANDLERS
+    from corkbind.ws_dispatch import UpgradeContext
+
     waiting: list[Any] = [start]
     seen: set[int] = set()
     while waiting:
         value = waiting.pop(0)
         if isinstance(value, MethodType):
             value = value.__func__
+        if isinstance(value, UpgradeContext):
+            waiting += [getattr(value._behavior, name) for name in HANDLERS]
         if not isinstance(value, FunctionType) or id(value) in seen:
             continue
         seen.add(id(value))
