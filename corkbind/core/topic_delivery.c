@@ -15,14 +15,28 @@
  * pending: a reference costs 16 bytes, and a message with a key can still be replaced by
  * a newer one. References and the frames behind them count as if they were backlog, so
  * what is held for one client has the same limit. Nor does anything leave inside a
- * message that the application sends in fragments. */
+ * message that the application sends in fragments.
+ *
+ * A message that is to be compressed has a second shape for all who have agreed on that
+ * and keep no context, made when the first of them is sent it. Who keeps a context must
+ * compress for itself, when the message is written and can be replaced no more. */
 #include "ws_connection.h"
 
 #include <string.h>
 
 #include "poison.h"
 
+/* A frame, compressed for windows of so many bits. */
+typedef struct ck_shape {
+    struct ck_shape *next;
+    unsigned bits;
+    size_t length;
+    char data[];
+} ck_shape;
+
 struct ck_frame {
+    ck_shape *shapes;
+    bool compress;
     uint32_t references;
     uint32_t identity_length;  /* of topic and key; 0 = without a key */
     uint64_t key;              /* hash of these */
@@ -56,6 +70,8 @@ static ck_frame *frame_new(ck_app *app, const ck_publication *publication)
         return NULL;
     }
     size_t header = ck_ws_put_header(frame->data, CK_WS_FIN | publication->opcode, publication->length);
+    frame->shapes = NULL;
+    frame->compress = publication->compress;
     frame->references = 1;
     frame->header = (uint8_t) header;
     frame->opcode = publication->opcode;
@@ -75,6 +91,11 @@ static ck_frame *frame_new(ck_app *app, const ck_publication *publication)
 static void frame_release(ck_loop *loop, ck_frame *frame)
 {
     if (--frame->references == 0) {
+        while (frame->shapes) {
+            ck_shape *shape = frame->shapes;
+            frame->shapes = shape->next;
+            ck_free(loop, shape);
+        }
         ck_poison(frame, sizeof(*frame) + frame->length);
         ck_free(loop, frame);
     }
@@ -84,6 +105,50 @@ static bool same_identity(const ck_frame *one, const ck_frame *other)
 {
     return one->identity_length == other->identity_length
         && memcmp(one->data + one->length, other->data + other->length, one->identity_length) == 0;
+}
+
+/* ---- Shapes ---- */
+
+static ck_shape *shape_new(ck_loop *loop, const ck_frame *frame, unsigned bits)
+{
+    char *payload;
+    size_t length;
+    if (ck_deflate_shared(loop, bits, frame->data + frame->header, frame->length - frame->header, &payload, &length) != CK_OK) {
+        return NULL;
+    }
+    ck_shape *shape = ck_alloc(loop, sizeof(*shape) + CK_WS_HEADER_MAX + length);
+    if (shape) {
+        size_t header = ck_ws_put_header(shape->data, CK_WS_FIN | CK_WS_RSV1 | frame->opcode, length);
+        memcpy(shape->data + header, payload, length);
+        shape->bits = bits;
+        shape->length = header + length;
+    }
+    ck_free(loop, payload);
+    return shape;
+}
+
+/* Returns the bytes for a WebSocket: without memory for others, the plain ones. */
+static const char *shape_of(ck_loop *loop, ck_frame *frame, const ck_deflate *deflate, size_t *length)
+{
+    unsigned bits = frame->compress && deflate ? ck_deflate_shares(deflate) : 0;
+    ck_shape *shape = frame->shapes;
+    while (shape && shape->bits != bits) {
+        shape = shape->next;
+    }
+    if (bits && !shape) {
+        shape = shape_new(loop, frame, bits);
+        if (shape) {
+            shape->next = frame->shapes;
+            frame->shapes = shape;
+        }
+    }
+    *length = bits && shape ? shape->length : frame->length;
+    return bits && shape ? shape->data : frame->data;
+}
+
+static bool compresses_itself(const ck_websocket *websocket, const ck_frame *frame)
+{
+    return frame->compress && websocket->deflate && ck_deflate_shares(websocket->deflate) == 0;
 }
 
 /* ---- The list of a subscriber ---- */
@@ -190,15 +255,30 @@ static bool is_held(const ck_subscriber *subscriber)
     return subscriber->websocket->fragmented || ck_stream_waits(stream_of(subscriber));
 }
 
+static void write_frame(const ck_websocket *websocket, ck_frame *frame)
+{
+    ck_stream *stream = &websocket->connection->stream;
+    if (compresses_itself(websocket, frame)) {
+        const char *payload = frame->data + frame->header;
+        unsigned first = CK_WS_FIN | frame->opcode;
+        if (ck_ws_write_compressed(stream, websocket->deflate, first, payload, frame->length - frame->header) != CK_NOMEM) {
+            return;
+        }
+    }
+    size_t length;
+    const char *data = shape_of(stream->loop, frame, websocket->deflate, &length);
+    if (ck_stream_write(stream, data, length) == CK_NOMEM && !stream->broken) {
+        (void) ck_stream_send(stream, data, length, CK_FLUSH_VECTORED); /* needs no buffer */
+    }
+}
+
 void ck_subscriber_pack(ck_subscriber *subscriber, bool all)
 {
-    ck_stream *stream = stream_of(subscriber);
+    const ck_stream *stream = stream_of(subscriber);
     ck_loop *loop = stream->loop;
     while (subscriber->pending_count && !subscriber->websocket->fragmented && (all || !ck_stream_waits(stream))) {
         ck_frame *frame = pending_take(subscriber);
-        if (ck_stream_write(stream, frame->data, frame->length) == CK_NOMEM && !stream->broken) {
-            (void) ck_stream_send(stream, frame->data, frame->length, CK_FLUSH_VECTORED); /* needs no buffer */
-        }
+        write_frame(subscriber->websocket, frame);
         frame_release(loop, frame);
     }
 }
@@ -207,7 +287,9 @@ static void send_first(ck_subscriber *subscriber)
 {
     ck_loop *loop = loop_of(subscriber);
     ck_frame *frame = pending_take(subscriber);
-    (void) ck_stream_send(stream_of(subscriber), frame->data, frame->length, CK_FLUSH_ITERATION);
+    size_t length;
+    const char *data = shape_of(loop, frame, subscriber->websocket->deflate, &length);
+    (void) ck_stream_send(stream_of(subscriber), data, length, CK_FLUSH_ITERATION);
     frame_release(loop, frame);
 }
 
@@ -227,7 +309,9 @@ static void deliver(ck_subscriber *subscriber)
         ck_connection_timer_for_phase(websocket->connection);
     }
     bool corked = ck_stream_cork(stream) == 0;
-    if (corked && (subscriber->pending_count > 1 || stream->depth > 1)) {
+    bool copied = subscriber->pending_count > 1 || stream->depth > 1
+        || compresses_itself(websocket, subscriber->pending[subscriber->pending_first].frame);
+    if (corked && copied) {
         ck_subscriber_pack(subscriber, false);
     } else {
         send_first(subscriber);

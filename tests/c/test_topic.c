@@ -184,6 +184,57 @@ static void test_latest_only(void)
     close_server();
 }
 
+/* ---- Compressed ---- */
+
+static void publish_compressed(void)
+{
+    char text[1000];
+    for (size_t i = 0; i < sizeof(text); i++) {
+        text[i] = (char) ('a' + (i * i + i / 26) % 23); /* nothing that refers to itself much */
+    }
+    for (int i = 0; i < SOME; i++) {
+        forget(clients[i]);
+    }
+    CHECK(ck_app_publish(world.app, "t", 1, text, sizeof(text), CK_WS_TEXT | COMPRESSED, "", -1) == SOME);
+    settle();
+    for (int i = 0; i < SOME; i++) { /* the odd ones have agreed on nothing */
+        CHECK(clients[i]->sends == 1);
+        CHECK(i % 2 ? clients[i]->out_length == sizeof(text) + 4 && clients[i]->out[0] == '\x81'
+                    : clients[i]->out_length < sizeof(text) && clients[i]->out[0] == '\xC1');
+    }
+}
+
+static void test_compressed_once(void)
+{
+    ck_ws_limits limits = topic_limits;
+    limits.compression = NO_CONTEXT;
+    open_with_clients(&limits);
+    all_subscribe("t");
+    publish_compressed();
+    long before = world.allocations;
+    publish_compressed();
+    CHECK(world.allocations == before + 3); /* the frame, what it is compressed into, and its other shape */
+    CHECK(clients[0]->out_length == clients[2]->out_length);
+    CHECK(memcmp(clients[0]->out, clients[2]->out, clients[0]->out_length) == 0);
+    close_server();
+}
+
+/* Who keeps a context refers back to what it has been sent before. */
+static void test_compressed_by_each(void)
+{
+    ck_ws_limits limits = topic_limits;
+    limits.compression = 15 << 8 | 15 << 4 | 8; /* a window that holds the message before */
+    open_with_clients(&limits);
+    all_subscribe("t");
+    publish_compressed();
+    size_t first = clients[0]->out_length;
+    CHECK(ck_ws_unsubscribe(sockets[2], "t", 1) == SOME);
+    CHECK(ck_ws_subscribe(sockets[2], "t", 1) == SOME);
+    publish_compressed();
+    CHECK(clients[0]->out_length < first / 4 && clients[2]->out_length == clients[0]->out_length);
+    close_server();
+}
+
 /* ---- Clients that do not read ---- */
 
 static void test_slow_reader(void) /* WB-02, WB-03 */
@@ -460,6 +511,8 @@ int main(void)
     test_full_lists();
     test_memory_of_a_fan_out();
     test_latest_only();
+    test_compressed_once();
+    test_compressed_by_each();
     test_slow_reader();
     test_slow_reader_that_is_closed();
     test_no_limit();

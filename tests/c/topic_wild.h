@@ -6,7 +6,12 @@
 
 #include "topic_model.h"
 
-enum { SOME = 4 };
+#define WS_UPGRADE_DEFLATE                                                                              \
+    "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"                        \
+    "Sec-WebSocket-Extensions: permessage-deflate\r\n"                                                  \
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+
+enum { SOME = 4, COMPRESSED = CK_WS_RSV1, NO_CONTEXT = 1 << 8 | 1, OWN_CONTEXT = 15 << 8 | 9 << 4 | 1 /* as CompressOptions */ };
 
 static peer *clients[SOME];
 static uint32_t sockets[SOME];
@@ -18,7 +23,7 @@ static inline void open_with_clients(const ck_ws_limits *limits)
     CHECK(ck_app_websocket(world.app, "/ws", 3, world.routes++, limits ? limits : &topic_limits) == 0);
     for (int i = 0; i < SOME; i++) {
         clients[i] = dial();
-        feed(clients[i], WS_UPGRADE);
+        feed(clients[i], i % 2 ? WS_UPGRADE : WS_UPGRADE_DEFLATE);
         sockets[i] = topic_accepted;
         forget(clients[i]);
     }
@@ -46,7 +51,7 @@ static inline void wild_call(void)
         (void) (op & 0x40 ? ck_ws_terminate(sockets[who]) : ck_ws_close(sockets[who], 1000, "", 0));
         break;
     case 4:
-        (void) ck_ws_send(sockets[who], text, 30, CK_WS_BINARY | (op & 0x40 ? CK_WS_FIN : 0));
+        (void) ck_ws_send(sockets[who], text, 30, CK_WS_BINARY | COMPRESSED | (op & 0x40 ? CK_WS_FIN : 0));
         break;
     case 5:
         clients[who]->room = op & 0x40 ? UNLIMITED : 0;
@@ -63,7 +68,7 @@ static inline void wild_call(void)
         }
         break;
     default:
-        (void) ck_app_publish(world.app, name, length, text, op & 0x80 ? 9000 : 300, CK_WS_BINARY, "k", op & 0x40 ? 1 : -1);
+        (void) ck_app_publish(world.app, name, length, text, op & 0x80 ? 9000 : 300, CK_WS_BINARY | COMPRESSED, "k", op & 0x40 ? 1 : -1);
         break;
     }
 }
@@ -82,12 +87,14 @@ static inline void wild_event(uint32_t handle)
 }
 
 /* Bit 0 of `how`: who is over its backlog is closed; bit 1: what is sent counts against idleness;
- * bit 2: memory fails at times. */
+ * bit 2: memory fails at times; bit 3: half of the clients have agreed on compression, bit 4:
+ * with a context of their own. */
 static inline void run_wild(const uint8_t *data, size_t length, unsigned how)
 {
     ck_ws_limits limits = topic_limits;
     limits.close_on_backlog = how & 1;
     limits.idle_on_send = how >> 1 & 1;
+    limits.compression = how & 8 ? how & 16 ? OWN_CONTEXT : NO_CONTEXT : 0;
     open_with_clients(&limits);
     for (int i = 0; i < SOME; i++) {
         for (int t = 0; t < TOPICS; t++) {
