@@ -28,6 +28,7 @@ class Heard:
     body: bytes = b""
     cut: bool = False
     by_close: bool = False
+    rest: bytes = b""  # of a 101: all that follows, which is no HTTP
 
     def value(self, name: str) -> str | None:
         """Return a field's value, or None."""
@@ -73,6 +74,8 @@ def _answer(data: bytes, bare: bool, ended: bool) -> tuple[Heard, bytes]:
     if status < 200 or status == 204:
         if length is not None or coding is not None:
             raise BadAnswer(f"a {status} has no framing: {answer.fields}")
+        if status == 101:
+            answer.rest, rest = rest, b""
         return answer, rest
     if bare or status == 304:
         return answer, rest
