@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from answers import BadAnswer, Heard, read_answers
 from catalogue import Answer, Case, Script, Seen, Step, frame_of
-from frames import BadFrame, FrameReader
+from frames import BadFrame, FrameReader, frame
 from stage import Request, Stage
 from talk import Talk
 
@@ -334,7 +334,7 @@ def handler_of(case: Case, stage: Stage) -> Any:
     """Return the handler that the row brings along, or None; those of its WebSocket go to the stage."""
     if case.python is None:
         return None
-    names: dict[str, Any] = {"note": stage.note, "Talk": Talk, "frame": frame_of}
+    names: dict[str, Any] = {"note": stage.note, "Talk": Talk, "frame": frame}
     stage.handlers = names
     exec(compile(case.python, f"{case.row} of the catalogue", "exec"), names)
     return names.get("scenario" if case.is_scenario else "handler")

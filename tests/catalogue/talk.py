@@ -21,6 +21,8 @@ class Talk:
         target: another one than that of the route.
     """
 
+    HANDSHAKE = handshake("/ws")
+
     def __init__(self, world: World, route: str = "", fields: str = "", target: str | None = None) -> None:
         self.world: Any = world
         self.client: Client = world.connect()
@@ -47,9 +49,14 @@ class Talk:
         assert answer.status == 101, f"answered with {answer.status}"
         return FrameReader(answer.value("sec-websocket-extensions")).read(answer.rest)
 
-    def expect(self, *lines: str, ended: bool = False) -> None:
+    def come(self, count: int) -> list[bytes]:
+        """Wait for so many frames; return those that have come."""
+        self.world.until(lambda: len(self._found() or []) >= count)
+        return self.frames
+
+    def expect(self, *lines: str | bytes, ended: bool = False) -> None:
         """See that exactly these frames come, and that the server then has ended or not ended the connection."""
-        wanted = [line.encode() for line in lines]
+        wanted = [line if isinstance(line, bytes) else line.encode() for line in lines]
         self.world.until(lambda: self._found() == wanted and self.client.ended == ended)
         assert self.frames == wanted, f"sent were {self.frames[:40]}, not {wanted[:40]}"
         assert self.client.ended == ended, "the connection " + ("ended" if self.client.ended else "stayed open")
