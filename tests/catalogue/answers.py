@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5]\d\d) ([\t \x21-\x7e]*)")
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): ([\x21-\x7e](?:[\t \x21-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?|)")
-_ONCE = {"date", "content-length", "transfer-encoding", "connection", "content-type", "location", "allow", "upgrade"}
+_ONCE = {"date", "content-length", "transfer-encoding", "content-type", "location", "allow", "upgrade"}
 
 
 class BadAnswer(AssertionError):
@@ -31,8 +31,8 @@ class Heard:
     rest: bytes = b""  # of a 101: all that follows, which is no HTTP
 
     def value(self, name: str) -> str | None:
-        """Return a field's value, or None."""
-        return next((value for key, value in self.fields if key == name), None)
+        """Return a field's value, those of several lines joined (RFC 9110 S5.3), or None."""
+        return ", ".join(value for key, value in self.fields if key == name) if name in dict(self.fields) else None
 
     def lasting(self) -> tuple[object, ...]:
         """Return what must be the same however the request was fed."""

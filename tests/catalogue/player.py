@@ -392,11 +392,12 @@ def _compare_refusal(case: Case, last: Heard) -> None:
     half_closed = any(isinstance(item, Step) and item.word == "fin" for item in case.script)
     if last.status < 400 or last.cut or half_closed:
         return
-    assert last.value("connection") == "close", f"Connection: close is not there: {last.fields}"
+    assert last.value("connection") in ("close", "Upgrade, close"), f"Connection: close is not there: {last.fields}"
     assert last.value("content-length") is not None, f"no length: {last.fields}"
     words = last.reason.encode()
     assert last.body in (b"%d %s\n" % (last.status, words), words, b""), f"the body is {last.body!r}"
-    assert {name for name, _ in last.fields} <= {"date", "content-type", "content-length", "connection", "allow"}
+    ours = {"date", "content-type", "content-length", "connection", "allow", "upgrade", "sec-websocket-version"}
+    assert {name for name, _ in last.fields} <= ours
 
 
 def _compare_seen(wanted: list[Seen | bytes], notes: list[Request | bytes]) -> None:
