@@ -170,6 +170,11 @@ def frame_of(line: str) -> bytes:
         raise CatalogueError(str(error)) from error
 
 
+def is_close(line: bytes) -> bool:
+    """Tell whether a line is a close frame, or that one was told."""
+    return line.split(b" ")[0] == b"close"
+
+
 def echoed(seen: list[Seen | bytes]) -> list[bytes]:
     """Return the frames by which the echo answers what it sees."""
     sent = []
@@ -356,10 +361,10 @@ class _Draft:
             case.sent = echoed(case.seen)
         ends = {"gone": (None, b"1006"), "empty": (b"close", b"1005"), "": (None, None)}
         frame_, code = ends.get(word, (b"close " + word.encode(), word.encode()))
-        if frame_ and not any(line.startswith(b"close") for line in case.sent):
+        if frame_ and not any(is_close(line) for line in case.sent):
             case.sent.append(frame_)
         case.seen.insert(0, b"open")
-        if code and not any(isinstance(line, bytes) and line.startswith(b"close") for line in case.seen):
+        if code and not any(isinstance(line, bytes) and is_close(line) for line in case.seen):
             case.seen.append(b"close " + code)
         return case
 

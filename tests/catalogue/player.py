@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from answers import BadAnswer, Heard, read_answers
-from catalogue import Answer, Case, Script, Seen, Step, frame_of
+from catalogue import Answer, Case, Script, Seen, Step, frame_of, is_close
 from frames import BadFrame, FrameReader, frame
 from stage import Request, Stage
 from talk import Talk
@@ -95,7 +95,7 @@ class Play:
     def lingers(self) -> bool:
         """Tell whether a WebSocket ended by a close frame, behind which the client may go on sending."""
         ends = any(isinstance(item, Step) and item.word in ("fin", "reset") for item in self.script)
-        return self.closes and not ends and any(line.startswith(b"close") for line in self.sent or [])
+        return self.closes and not ends and any(is_close(line) for line in self.sent or [])
 
 
 # -- Feeds --
@@ -270,7 +270,7 @@ class Player:
         assert self._ends() == 1, f"the end was told {self._ends()} times: {self.world.stage.notes}"
 
     def _ends(self) -> int:
-        return sum(1 for note in self.world.stage.notes if isinstance(note, bytes) and note.startswith(b"close"))
+        return sum(1 for note in self.world.stage.notes if isinstance(note, bytes) and is_close(note))
 
     def _step(self, client: Client, step: Step, play: Play, heads: list[bool]) -> None:
         if step.word == "fin":
