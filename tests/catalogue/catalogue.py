@@ -363,7 +363,8 @@ class _Draft:
         frame_, code = ends.get(word, (b"close " + word.encode(), word.encode()))
         if frame_ and not any(is_close(line) for line in case.sent):
             case.sent.append(frame_)
-        case.seen.insert(0, b"open")
+        if b"open" not in case.seen:
+            case.seen.insert(0, b"open")
         if code and not any(isinstance(line, bytes) and is_close(line) for line in case.seen):
             case.seen.append(b"close " + code)
         return case

@@ -251,7 +251,7 @@ class Player:
             else:
                 self._step(client, item, play, heads)
         self.world.until(lambda: self._enough(client, play, heads))
-        gone = any(isinstance(item, Step) and item.word == "reset" for item in play.script)
+        gone = _resets(play.script)
         heard = None if gone else read_answers(client.data, heads, client.ended)
         return Outcome(heard, list(self.world.stage.notes), client.ended, sent=None if gone else sent_behind(heard))
 
@@ -295,7 +295,9 @@ class Player:
         found = _statuses(client, heads)
         if found is None or len(found) < len(play.answers) or (play.closes and not client.ended):
             return False
-        return play.sent is None or self._all_sent(client, heads, play.sent)
+        if play.sent is None:
+            return True
+        return self._ends() > 0 if _resets(play.script) else self._all_sent(client, heads, play.sent)
 
     def _all_sent(self, client: Client, heads: list[bool], wanted: list[bytes]) -> bool:
         try:
@@ -309,6 +311,10 @@ class Player:
         self.world.run()
         client.close()
         self.world.run()
+
+
+def _resets(script: Script) -> bool:
+    return any(isinstance(item, Step) and item.word == "reset" for item in script)
 
 
 def _statuses(client: Client, heads: list[bool]) -> list[int] | None:
