@@ -31,8 +31,11 @@ class Heard:
     rest: bytes = b""  # of a 101: all that follows, which is no HTTP
 
     def value(self, name: str) -> str | None:
-        """Return a field's value, those of several lines joined (RFC 9110 S5.3), or None."""
-        return ", ".join(value for key, value in self.fields if key == name) if name in dict(self.fields) else None
+        """Return a field's value, or None; several lines of Connection are one list (RFC 9110 S5.3)."""
+        values = [value for key, value in self.fields if key == name]
+        if name == "connection" and values:
+            return ", ".join(values)
+        return values[0] if values else None
 
     def lasting(self) -> tuple[object, ...]:
         """Return what must be the same however the request was fed."""
