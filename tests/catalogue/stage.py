@@ -115,7 +115,10 @@ class Sockets:
     def upgrade(self, res: HttpResponse, req: HttpRequest, context: Any) -> Any:
         """Accept."""
         own = self._stage.handlers.get("upgrade")
-        return own(res, req, context) if own else context.accept(res) and None
+        if own:
+            return own(res, req, context)
+        context.accept(res)
+        return None
 
     def _run(self, name: str, note: bytes, ws: WebSocket, *arguments: Any) -> Any:
         self._stage.note(note)
