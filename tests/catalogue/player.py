@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from allocated import allocated
 from answers import BadAnswer, Heard, read_answers
 from catalogue import Answer, Case, Script, Seen, Step, frame_of, is_close
 from frames import BadFrame, FrameReader, frame
@@ -340,7 +341,7 @@ def handler_of(case: Case, stage: Stage) -> Any:
     """Return the handler that the row brings along, or None; those of its WebSocket go to the stage."""
     if case.python is None:
         return None
-    names: dict[str, Any] = {"note": stage.note, "Talk": Talk, "frame": frame}
+    names: dict[str, Any] = {"note": stage.note, "Talk": Talk, "frame": frame, "allocated": allocated}
     stage.handlers = names
     exec(compile(case.python, f"{case.row} of the catalogue", "exec"), names)
     return names.get("scenario" if case.is_scenario else "handler")
