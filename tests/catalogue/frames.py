@@ -16,6 +16,8 @@ _MASK = bytes.fromhex("37fa213d")  # of the examples in RFC 6455 S5.7
 _FLAG = re.compile(r"more|unmasked|deflated|rsv[123]|len16|len64|mask=[0-9a-f]{8}|(?:says|times)=\d+")
 _TAIL = b"\0\0\xff\xff"  # RFC 7692 S7.2.1: left out at the end of a message
 
+_PIECE = 64
+
 
 class BadFrame(AssertionError):
     """Say what is wrong with the frames that a server sent, or with a line of the catalogue."""
@@ -107,13 +109,14 @@ class FrameReader:
 
     def __init__(self, extension: str | None = None) -> None:
         self._parameters = [part.strip() for part in extension.split(";")] if extension else []
+        bits = next((part.split("=")[1] for part in self._parameters if part.startswith("server_max_window_bits=")), "15")
+        self._bits = int(bits)
         self._inflater = self._fresh()
         self._message: bytes | None = None  # payload so far, while one is under way
         self._deflated = self._text = False
 
     def _fresh(self) -> zlib._Decompress:
-        bits = next((part.split("=")[1] for part in self._parameters if part.startswith("server_max_window_bits=")), "15")
-        return zlib.decompressobj(-int(bits))
+        return zlib.decompressobj(-self._bits)
 
     def read(self, data: bytes) -> list[bytes]:
         """Return all frames as lines.
@@ -161,7 +164,17 @@ class FrameReader:
         return _line(flags + _NAMES[opcode].encode(), shown)
 
     def _inflated(self, payload: bytes, final: bool) -> bytes:
-        shown = self._inflater.decompress(payload + (_TAIL if final else b""))
+        shown = b""
+        left = payload + (_TAIL if final else b"")
+        while True:  # in small pieces: what is not yet in the window could be referred to from anywhere
+            try:
+                piece = self._inflater.decompress(left, _PIECE if self._bits < 15 else 0)
+            except zlib.error as error:
+                raise BadFrame(f"no deflate, or a window larger than {self._bits} bits: {error}") from error
+            shown += piece
+            left = self._inflater.unconsumed_tail
+            if not left and len(piece) < _PIECE:
+                break
         if self._inflater.unused_data or self._inflater.eof:
             raise BadFrame("a final block inside a connection's stream")
         if final and "server_no_context_takeover" in self._parameters:

@@ -187,7 +187,9 @@ def _in_front(play: Play) -> Play:
     if play.closes:
         return replace(play, script=script)
     if play.sent is not None:
-        return replace(play, script=script, seen=[*play.seen, CANARY_TEXT], sent=[*play.sent, CANARY_TEXT])
+        deflated = any(line.startswith(b"deflated ") for line in play.sent)
+        sent = [*play.sent, b"deflated " * deflated + CANARY_TEXT]
+        return replace(play, script=script, seen=[*play.seen, CANARY_TEXT], sent=sent)
     seen = [*play.seen, Seen(b"GET /canary")]
     return replace(play, script=script, answers=[*play.answers, Answer(200)], seen=seen)
 

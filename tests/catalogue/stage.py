@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from corkbind import App, CorkbindError, Fixed, HttpRequest, HttpResponse, Limits, OpCode, WebSocket
+from corkbind import App, CompressOptions, CorkbindError, Fixed, HttpRequest, HttpResponse, Limits, OpCode, WebSocket
 
 Handler = Callable[[HttpResponse, HttpRequest], Any]
 
@@ -17,6 +17,13 @@ BEHAVIORS: dict[str, dict[str, Any]] = {
     "silent": {"idle_timeout": 24, "send_pings_automatically": False},
     "large": {"max_payload_length": 1 << 20},
     "huge": {"max_payload_length": 16 << 20, "max_backpressure": 0},
+    "deflate": {"compression": CompressOptions.DEDICATED_COMPRESSOR | CompressOptions.DEDICATED_DECOMPRESSOR},
+    "shared": {"compression": CompressOptions.SHARED_COMPRESSOR | CompressOptions.SHARED_DECOMPRESSOR},
+    "window": {"compression": CompressOptions.DEDICATED_COMPRESSOR_3KB | CompressOptions.DEDICATED_DECOMPRESSOR_512B},
+    "inflate": {"compression": CompressOptions.DEDICATED_DECOMPRESSOR, "max_payload_length": 1 << 20},
+    "origins": {"origins": ["https://example.com", "http://localhost:8080"]},
+    "programs": {"origins": ["https://example.com", None]},
+    "brief": {"max_lifetime": 1, "idle_timeout": 0},
     "strict": {"max_backpressure": 64 * 1024, "close_on_backpressure_limit": True},
 }
 
@@ -66,6 +73,7 @@ class Stage:
         app = App(limits=LIMITS[name], cancel_on_abort=name == "cancelling")
         for route, options in BEHAVIORS.items():
             app.ws("/ws" + (f"/{route}" if route else ""), Sockets(self), **options)
+        app.ws("/ws/inbox", Inbox(self))
         if name == "bare":
             for path in ("/only-get", "/before", "/canary"):
                 app.get(path, self._echo)
@@ -106,8 +114,8 @@ def _line(req: HttpRequest) -> bytes:
     return f"{req.get_method()} {req.get_url()}{mark}{query}".encode("latin-1")
 
 
-class Sockets:
-    """Echo what comes on a WebSocket and write it down, but for the handlers that a row brings along."""
+class Inbox:
+    """Write down how a WebSocket begins and ends; the row's `open` handler asks for its messages."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -129,6 +137,14 @@ class Sockets:
         """Write it down."""
         return self._run("open", b"open", ws)
 
+    def close(self, ws: WebSocket, code: int, reason: str) -> Any:
+        """Write it down."""
+        return self._run("close", _line_of(b"close %d" % code, reason), ws, code, reason)
+
+
+class Sockets(Inbox):
+    """Echo what comes on a WebSocket and write it down, but for the handlers that a row brings along."""
+
     def message(self, ws: WebSocket, message: str | bytes, opcode: OpCode) -> Any:
         """Write it down and send it back."""
         text = isinstance(message, str)
@@ -137,7 +153,7 @@ class Sockets:
         own = self._stage.handlers.get("message")
         if own:
             return own(ws, message, opcode)
-        ws.send(message)
+        ws.send(message, compress=True)  # where that has been agreed on
         return None
 
     def ping(self, ws: WebSocket, data: bytes) -> Any:
@@ -147,10 +163,6 @@ class Sockets:
     def pong(self, ws: WebSocket, data: bytes) -> Any:
         """Write it down."""
         return self._run("pong", _line_of(b"pong", data), ws, data)
-
-    def close(self, ws: WebSocket, code: int, reason: str) -> Any:
-        """Write it down."""
-        return self._run("close", _line_of(b"close %d" % code, reason), ws, code, reason)
 
     def drain(self, ws: WebSocket) -> Any:
         """Write it down."""
