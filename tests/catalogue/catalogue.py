@@ -232,7 +232,7 @@ def _seen(lines: list[str]) -> list[Seen | bytes]:
         word, _, rest = line.partition(" ")
         if word == "note":
             seen.append(decode(rest))
-        elif word in ("open", "text", "binary", "ping", "pong", "close", "drain", "dropped"):
+        elif word in ("open", "text", "binary", "ping", "pong", "close", "drain", "dropped", "subscription"):
             seen.append(decode(line))
         elif word in ("field", "no", "host", "body", "trailer", "trailers", "error"):
             request = seen[-1] if seen else None

@@ -172,6 +172,10 @@ class Sockets(Inbox):
         """Write it down."""
         return self._run("dropped", b"dropped", ws, message, opcode)
 
+    def subscription(self, ws: WebSocket, topic: str, count: int, before: int) -> Any:
+        """Write it down."""
+        return self._run("subscription", b"subscription %s %d" % (topic.encode(), count), ws, topic, count, before)
+
 
 def _line_of(word: bytes, payload: str | bytes) -> bytes:
     data = payload.encode() if isinstance(payload, str) else payload
