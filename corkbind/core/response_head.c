@@ -253,6 +253,8 @@ static int own_field(ck_exchange *exchange, const char *name, size_t name_length
     case 4:
         exchange->has_date = exchange->has_date || is_name(name, 4, "date");
         return 0;
+    case 7: /* in the answer to an opening handshake it says what was accepted, which is ours to say */
+        return exchange->websocket && is_name(name, 7, "upgrade") ? CK_FRAMING : 0;
     case 10:
         if (!is_name(name, 10, "connection")) {
             return 0;

@@ -43,6 +43,10 @@ bool ck_websocket_dispatch(ck_connection *connection, ck_exchange *exchange)
         ck_response_simple(exchange, refusal, refusal == 426 ? version : "", true);
         return true;
     }
+    if (exchange->head.expect_continue) { /* RFC 9110 S7.8: then it comes before the 101 */
+        static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
+        (void) ck_stream_write(&connection->stream, line, sizeof(line) - 1);
+    }
     exchange->websocket = route->websocket;
     exchange->in_callback = true;
     ck_python_request(app->loop, route->number, exchange->handle);

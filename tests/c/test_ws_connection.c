@@ -119,6 +119,7 @@ static void accept_with_protocol(uint32_t handle)
 {
     CHECK(field(handle, "X-A", "b") == CK_OK);
     CHECK(field(handle, "Sec-WebSocket-Accept", "x") == CK_FRAMING); /* WH-19 */
+    CHECK(field(handle, "Upgrade", "h2c") == CK_FRAMING);
     CHECK(ck_upgrade(handle, "c", 1) == CK_VALUE);                   /* WH-18 */
     CHECK(ck_upgrade(handle, "b", 1) > 0);
     CHECK(ck_upgrade(handle, "b", 1) == CK_FINISHED);                /* WH-26 */
@@ -146,6 +147,13 @@ static void test_answers_of_the_application(void)
     client = dial();
     feed(client, UPGRADE);
     CHECK(strncmp(heard(client), "HTTP/1.1 403 Forbidden\r\n", 24) == 0);
+    close_server();
+    open_server(NULL);
+    serve_websocket(&limits_of_route, accept_it);
+    client = dial();
+    feed(client, "GET /ws HTTP/1.1\r\n" UPGRADE_FIELDS "Expect: 100-continue\r\n\r\n"); /* WH-23 */
+    CHECK_HEARD(client, "HTTP/1.1 100 Continue\r\n\r\n" SWITCHED);
+    CHECK(client->sends == 1);
     close_server();
 }
 

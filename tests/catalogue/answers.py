@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5]\d\d) ([\t \x21-\x7e]*)")
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): ([\x21-\x7e](?:[\t \x21-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?|)")
-_ONCE = {"date", "content-length", "transfer-encoding", "connection", "content-type", "location", "allow", "upgrade"}
+_ONCE = {"date", "content-length", "transfer-encoding", "content-type", "location", "allow", "upgrade"}
 
 
 class BadAnswer(AssertionError):
@@ -28,10 +28,14 @@ class Heard:
     body: bytes = b""
     cut: bool = False
     by_close: bool = False
+    rest: bytes = b""  # of a 101: all that follows, which is no HTTP
 
     def value(self, name: str) -> str | None:
-        """Return a field's value, or None."""
-        return next((value for key, value in self.fields if key == name), None)
+        """Return a field's value, or None; several lines of Connection are one list (RFC 9110 S5.3)."""
+        values = [value for key, value in self.fields if key == name]
+        if name == "connection" and values:
+            return ", ".join(values)
+        return values[0] if values else None
 
     def lasting(self) -> tuple[object, ...]:
         """Return what must be the same however the request was fed."""
@@ -73,6 +77,8 @@ def _answer(data: bytes, bare: bool, ended: bool) -> tuple[Heard, bytes]:
     if status < 200 or status == 204:
         if length is not None or coding is not None:
             raise BadAnswer(f"a {status} has no framing: {answer.fields}")
+        if status == 101:
+            answer.rest, rest = rest, b""
         return answer, rest
     if bare or status == 304:
         return answer, rest

@@ -26,6 +26,11 @@ class MemoryClient:
         return self.connection.closed is not None
 
     @property
+    def broken(self) -> bool:
+        """Tell whether it ended by a reset."""
+        return self.connection.closed == "rst"
+
+    @property
     def data(self) -> bytes:
         """Return all that the server has sent so far."""
         return self.connection.received

@@ -26,12 +26,23 @@ class SocketClient:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._data = b""
         self._ended = False
+        self._broken = False
 
     @property
     def ended(self) -> bool:
         """Tell whether the server has ended the connection."""
         self._read()
         return self._ended
+
+    @property
+    def broken(self) -> bool:
+        """Tell whether it ended by a reset: bytes after the end may meet one."""
+        with contextlib.suppress(BlockingIOError):
+            try:
+                self.socket.recv(1)
+            except ConnectionError:
+                self._broken = True
+        return self._broken
 
     @property
     def data(self) -> bytes:
@@ -45,7 +56,7 @@ class SocketClient:
                 try:
                     more = self.socket.recv(1 << 20)
                 except ConnectionError:
-                    more = b""
+                    more, self._broken = b"", True
                 self._data += more
                 self._ended = not more
 
@@ -61,6 +72,7 @@ class SocketClient:
                 if self.ended:
                     return
             except ConnectionError:
+                self._broken = True
                 return
 
     def fin(self) -> None:

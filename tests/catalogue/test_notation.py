@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from answers import BadAnswer, read_answers
-from catalogue import CatalogueError, Seen, Step, decode, rows_of
+from catalogue import CatalogueError, Seen, Step, decode, frame_of, handshake, rows_of
+from frames import BadFrame, FrameReader, deflate
 from player import offsets, plays
 
 HEAD = "---\nprotocol: http\ntitle: t\n---\n\n# t\n\n"
@@ -60,6 +61,7 @@ def test_row(tmp_path: Path) -> None:
     assert isinstance(seen, Seen)
     assert (seen.line, seen.fields, seen.body) == (b"GET /a", {"x": [b"a "]}, b"abab")
     assert rows_of(file, "websocket") == []
+    assert rows_of(file, "http") != []
 
 
 @pytest.mark.parametrize(
@@ -124,3 +126,125 @@ def test_offsets() -> None:
 def test_answers_that_are_none(data: bytes) -> None:
     with pytest.raises(BadAnswer):
         read_answers(data, [], ended=False)
+
+
+# -- WebSocket --
+
+WS_ROW = """## WX-01
+
+Says why.
+
+```ws {} route=short
+more text a
+@pass 3
+times=2 ping {x*2}
+close {} bye
+```
+```each
+1000
+4000
+```
+```fields
+X: y
+```
+```seen
+ping xx
+ping xx
+close {} bye
+```
+"""
+
+
+def test_ws_row(tmp_path: Path) -> None:
+    file = tmp_path / "rows.md"
+    file.write_text(HEAD + WS_ROW)
+    first, second = rows_of(file)[0].cases
+    opening = handshake("/ws/short", "X: y\r\n")
+    assert first.lead == len(opening)
+    assert first.script[:2] == [opening + frame_of("more text a"), Step("pass", ("3",))]
+    assert [answer.status for answer in first.answers] == [101]
+    assert first.closes
+    assert second.seen == [b"open", b"ping xx", b"ping xx", b"close 4000 bye"]
+    assert second.sent == [b"pong xx", b"pong xx", b"close 4000"]
+
+
+def test_feeds_of_frames(tmp_path: Path) -> None:
+    file = tmp_path / "rows.md"
+    file.write_text(HEAD + "## WX-02\n\n```ws\nraw abc\n```\n")
+    case = rows_of(file)[0].cases[0]
+    opening = handshake("/ws")
+    assert [play.script for play in plays(case, "bytes")] == [[opening, b"a", b"b", b"c"]]
+    splits = [[opening, b"abc"], [opening + b"a", b"bc"], [opening + b"ab", b"c"]]
+    assert [play.script for play in plays(case, "split")] == splits
+    (after,) = plays(case, "after")
+    assert after.script == [opening + b"abc" + frame_of("text canary")]
+    assert after.sent == [b"text canary"]
+
+
+@pytest.mark.parametrize(
+    ("line", "data"),
+    [
+        ("text Hello", "81 85 37fa213d 7f9f4d5158"),  # RFC 6455 S5.7
+        ("mask=00000000 text a", "81 81 00000000 61"),
+        ("unmasked text Hello", "81 05 48656c6c6f"),
+        ("unmasked more binary \\0", "02 01 00"),
+        ("unmasked close", "88 00"),
+        ("unmasked close 1000 a", "88 03 03e8 61"),
+        ("unmasked len16 ping a", "89 7e 0001 61"),
+        ("unmasked len64 rsv1 rsv3 cont", "d0 7f 0000000000000000"),
+        ("unmasked says=65536 text", "81 7f 0000000000010000"),
+        ("unmasked times=2 op11 a", "8b01 61 8b01 61"),
+        ("unmasked deflated text Hello", "c1 07 f248cdc9c90700"),  # RFC 7692 S7.2.3.1
+        ("raw \\xff", "ff"),
+    ],
+)
+def test_frames(line: str, data: str) -> None:
+    assert frame_of(line) == bytes.fromhex(data)
+
+
+@pytest.mark.parametrize("line", ["txt a", "more", "rsv4 text", "op16 a", "says=x text"])
+def test_lines_that_are_no_frames(line: str) -> None:
+    with pytest.raises(CatalogueError):
+        frame_of(line)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "81",
+        "8102 61",
+        "8185 37fa213d 7f9f4d5158",
+        "c101 61",
+        "a101 61",
+        "8301 61",
+        "8001 61",
+        "0101 61 8101 61",
+        "0900",
+        "897e 0001 61",
+        "817e 0001 61",
+        "817f 0000000000000001 61",
+        "8101 ff",
+        "0101 c3 8001 28",
+        "8801 03",
+        "8803 03e8 ff",
+    ],
+)
+def test_frames_that_a_server_may_not_send(data: str) -> None:
+    with pytest.raises(BadFrame):
+        FrameReader().read(bytes.fromhex(data))
+
+
+def test_frames_that_a_server_sends() -> None:
+    data = bytes.fromhex("0101 c3 8901 78 8001 a9 8802 03e8 8200")
+    assert FrameReader().read(data) == [b"more text \xc3", b"ping x", b"cont \xa9", b"close 1000", b"binary"]
+
+
+def test_compressed_frames() -> None:
+    packed = deflate(b"hello")
+    twice = FrameReader("permessage-deflate; server_no_context_takeover")
+    data = bytes([0xC1, len(packed)]) + packed
+    assert twice.read(data + data) == [b"deflated text hello"] * 2
+    with pytest.raises(BadFrame):
+        FrameReader("permessage-deflate").read(bytes.fromhex("4100 c000"))
+    with pytest.raises(BadFrame):
+        FrameReader("x-webkit-deflate-frame").read(data)
