@@ -83,7 +83,8 @@ class Dispatcher:
 
     def running_task(self) -> Any:
         """Return the task that runs now, or None."""
-        return running_task(self._bridge().loop)
+        bridge = self.bridge
+        return None if bridge is None or bridge._loop is None else running_task(bridge._loop)
 
     def abort_scope(self, response: HttpResponse) -> AbortScope:
         """Return a block that ends when the client goes."""
@@ -115,7 +116,8 @@ class Dispatcher:
         """Run the first segment of a handler's coroutine now, in the core's cork."""
         bridge = self.bridge
         first = drive(response, work)
-        if bridge is None or not bridge.start(first, response._route.name):
+        starter = None if bridge is None else bridge._starter  # as Bridge.start, with nothing between
+        if starter is None or not starter.start(first, response._route.name):
             first.close()
             self._later(response, work, response._route.name)
 
