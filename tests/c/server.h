@@ -99,6 +99,7 @@ static struct {
     int routes;
     handler aborted, body, data, writable, websocket; /* besides the record */
     int event;              /* the second argument of the callback that runs */
+    int number;             /* the last of the websocket callback */
     const object *part;     /* that of the data callback */
     int deferred;
     unsigned long moved;    /* receives and sends that took something */
@@ -618,6 +619,7 @@ static inline void on_websocket(uint32_t handle, int event, void *payload, int n
     const object *made = payload;
     record("websocket %d %d %.*s|", event, number, (int) made->length, made->data);
     world.part = made;
+    world.number = number;
     call_also(world.websocket, handle, event);
 }
 

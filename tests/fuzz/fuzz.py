@@ -67,6 +67,11 @@ TARGETS = (
     Target("topic", max_len=1500),
     Target("handshake", ("reference_handshake.c", "reference_http.c"), 1024, mutates_http=True),
     Target("respond", ("response_reader.c", "reference_http.c"), 512),
+    Target(
+        "wsconn",
+        ("response_reader.c", "reference_http.c", "reference_handshake.c", "reference_ws.c", "server_frames.c"),
+        512,
+    ),
     Target("stack", ("response_reader.c", "reference_http.c", "reference_chunked.c"), 1024, mutates_http=True),
 )
 
