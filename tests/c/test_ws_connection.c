@@ -513,6 +513,10 @@ static void test_order_of_what_is_sent(void)
 {
     peer *client = upgraded(NULL);
     CHECK(ck_ws_send(websocket, "x", 1, CK_WS_FIN | CK_WS_CONTINUATION) == CK_STATE);
+    for (int reserved = 0x10; reserved <= 0x30; reserved += 0x10) {
+        CHECK(ck_ws_send(websocket, "x", 1, CK_WS_FIN | reserved | CK_WS_TEXT) == CK_STATE);
+        CHECK(ck_ws_send(websocket, "x", 1, CK_WS_FIN | reserved | CK_WS_PING) == CK_STATE);
+    }
     CHECK(ck_ws_send(websocket, "a", 1, CK_WS_TEXT) == CK_WS_SENT);
     CHECK(ck_ws_send(websocket, "x", 1, CK_WS_FIN | CK_WS_TEXT) == CK_STATE);
     CHECK(ck_ws_send(websocket, "p", 1, CK_WS_FIN | CK_WS_PING) == CK_WS_SENT);

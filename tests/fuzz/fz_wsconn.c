@@ -105,10 +105,11 @@ static void note_sent(struct socket *socket, uint8_t first, char fill, size_t le
 static void send_frame(struct socket *socket, int first, int length)
 {
     uint32_t handle = socket->handle;
-    bool control = (first & 15) == CK_WS_PING || (first & 15) == CK_WS_PONG;
+    int opcode = first & 127;
+    bool control = opcode == CK_WS_PING || opcode == CK_WS_PONG;
     bool in_order = control ? (first & CK_WS_FIN) && length <= CK_WS_CONTROL_MAX
-                            : (first & 15) <= CK_WS_BINARY && ((first & 15) == 0) == socket->fragmented;
-    if (in_order && (first & 15) == 0 && ck_ws_buffered(handle) > BACKLOG_OF_OURS)
+                            : opcode <= CK_WS_BINARY && (opcode == 0) == socket->fragmented;
+    if (in_order && opcode == 0 && ck_ws_buffered(handle) > BACKLOG_OF_OURS)
         return; /* nothing but the application limits these */
     char fill = (char)('a' + socket->sent_count % 26);
     char *copy = fuzz_copy(fills[fill - 'a'], (size_t)length);
@@ -123,7 +124,7 @@ static void send_frame(struct socket *socket, int first, int length)
         if (!control)
             socket->fragmented = !(first & CK_WS_FIN);
     } else {
-        bool dropped = result == CK_WS_DROPPED && run.limits->backlog > 0 && (first & 15) != 0;
+        bool dropped = result == CK_WS_DROPPED && run.limits->backlog > 0 && opcode != 0;
         bool failed = result == CK_ABORTED || (result == CK_NOMEM && run.short_of_memory);
         DEMAND(dropped || failed || (result == CK_FINISHED && run.drained));
     }
