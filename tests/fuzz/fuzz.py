@@ -69,7 +69,10 @@ TARGETS = (
     Target("respond", ("response_reader.c", "reference_http.c"), 512),
     Target(
         "wsconn",
-        ("response_reader.c", "reference_http.c", "reference_handshake.c", "reference_ws.c", "server_frames.c"),
+        (
+            *("response_reader.c", "reference_http.c", "reference_chunked.c", "reference_handshake.c"),
+            *("reference_ws.c", "server_frames.c"),
+        ),
         512,
     ),
     Target("stack", ("response_reader.c", "reference_http.c", "reference_chunked.c"), 1024, mutates_http=True),

@@ -14,6 +14,7 @@
  * and a second run leaves the same trace. */
 #include "counted.h"
 #include "fuzz.h"
+#include "reference_chunked.h"
 #include "reference_handshake.h"
 #include "reference_ws.h"
 #include "response_reader.h"
@@ -489,6 +490,22 @@ static void check_turn(void)
     forget_log();
 }
 
+/* Passes over the body of a request that was answered as one of HTTP. Returns whether it is complete. */
+static bool pass_body(const peer *client, const reference_head *head, size_t *start)
+{
+    size_t left = client->in_length - *start, size = head->framing.content_length > 0 ? (size_t)head->framing.content_length : 0;
+    if (head->framing.chunked) {
+        reference_chunked body = {.limit = UINT64_MAX, .data = malloc(left + 1), .trailers = malloc(left + 1)};
+        DEMAND(body.data && body.trailers);
+        reference_chunked_read(&body, client->in + *start, left);
+        free(body.data);
+        free(body.trailers);
+        size = body.result == 1 ? body.used : SIZE_MAX;
+    }
+    *start += size <= left ? size : 0;
+    return size <= left;
+}
+
 /* What the client sent: its handshakes, and what follows the one that was accepted. Returns whether there is such a one;
  * the key's answer is in `accept`. */
 static bool find_frames(int number, size_t *start, char accept[29])
@@ -510,8 +527,8 @@ static bool find_frames(int number, size_t *start, char accept[29])
             reference_accept(data + judged.key.offset, accept);
             return true;
         }
-        if (head.framing.chunked || head.framing.content_length > 0)
-            return false; /* none of these is accepted, nor what follows */
+        if (!pass_body(client, &head, start))
+            return false;
     }
 }
 
