@@ -32,7 +32,8 @@ struct sent {
 
 /* A WebSocket; each client has one at most. */
 struct socket {
-    uint32_t handle;    /* 0 = none yet */
+    uint32_t handle;     /* 0 = none yet */
+    const char *protocol;
     size_t valid_before; /* good handshakes of its client that came before its own */
     bool over, closing, fragmented;
     int code;            /* that it ended with */
@@ -220,10 +221,14 @@ static int client_of_request(uint32_t handle)
     return path[1] - '0';
 }
 
-static void accept_it(uint32_t request, int client, size_t valid_before)
+static void accept_it(uint32_t request, int client, size_t valid_before, const char *protocol)
 {
-    int64_t result = ck_upgrade(request, "", 0);
+    int64_t result = ck_upgrade(request, protocol, strlen(protocol));
     trace((uint64_t)result);
+    if (result == CK_VALUE && *protocol) { /* it was not offered */
+        protocol = "";
+        result = ck_upgrade(request, "", 0);
+    }
     DEMAND(result > 0 || result == CK_ABORTED || result == CK_EXPIRED || result == CK_FINISHED || result == CK_STATE
         || (result == CK_NOMEM && run.short_of_memory));
     if (result <= 0) {
@@ -231,7 +236,7 @@ static void accept_it(uint32_t request, int client, size_t valid_before)
         return;
     }
     DEMAND(!socket_of((uint32_t)result) && run.sockets[client].handle == 0);
-    run.sockets[client] = (struct socket){.handle = (uint32_t)result, .valid_before = valid_before};
+    run.sockets[client] = (struct socket){.handle = (uint32_t)result, .protocol = protocol, .valid_before = valid_before};
     act_some((uint32_t)result);
 }
 
@@ -248,8 +253,13 @@ static void on_asked(uint32_t handle)
         if (run.asked_count < ASKED_MAX && traced(ck_keep(handle)) == CK_OK)
             run.asked[run.asked_count++] = (struct asked){.handle = handle, .client = client, .valid_before = valid_before};
         break;
-    case 3: (void)traced(ck_status(handle, 404)); break;
-    default: accept_it(handle, client, valid_before); break;
+    case 3:
+        if (traced(ck_status(handle, 404)) == CK_OK)
+            DEMAND(ck_upgrade(handle, "", 0) < 0);
+        break;
+    case 5: accept_it(handle, client, valid_before, "b"); break;
+    case 6: accept_it(handle, client, valid_before, "B"); break;
+    default: accept_it(handle, client, valid_before, ""); break;
     }
 }
 
@@ -276,7 +286,7 @@ static void answer_late(void)
     struct asked *asked = &run.asked[fuzz_byte(&run.in) % run.asked_count];
     uint8_t choice = fuzz_byte(&run.in);
     if (!asked->released && (choice & 3))
-        accept_it(asked->handle, asked->client, asked->valid_before);
+        accept_it(asked->handle, asked->client, asked->valid_before, "");
     if (!asked->released) {
         (void)traced(ck_release(asked->handle));
         asked->released = true;
@@ -639,11 +649,12 @@ static void check_frame(struct hearing *hearing, const server_frame *frame)
 }
 
 /* Passes over the answer to the handshake that was accepted. Returns the bytes behind it, NULL when it is not whole. */
-static const char *check_switched(const char *data, size_t left, const char *accept)
+static const char *check_switched(const char *data, size_t left, const char *accept, const char *protocol)
 {
     char head[256];
     int written = snprintf(head, sizeof head, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-        "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", accept);
+        "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s%s%s\r\n", accept,
+        *protocol ? "Sec-WebSocket-Protocol: " : "", protocol, *protocol ? "\r\n" : "");
     size_t length = (size_t)written;
     DEMAND(memcmp(data, head, left < length ? left : length) == 0);
     return left < length ? NULL : data + length;
@@ -658,7 +669,7 @@ static const char *check_answers(int number, const char *accept)
     size_t left = client->out_length;
     while (left > 0) {
         if (accept && left > 9 && data[9] == '1')
-            return check_switched(data, left, accept);
+            return check_switched(data, left, accept, run.sockets[number].protocol);
         enum response_result result = response_read(&found, data, left, false, true);
         free(found.decoded);
         DEMAND(result != RESPONSE_BAD);
