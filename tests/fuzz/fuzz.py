@@ -30,7 +30,7 @@ WARNINGS = (*build.TEST_WARNINGS, "-Wconversion", "-Werror", f"-I{HERE}", f"-I{b
 # Freed memory is used again sooner than by default: new pages cost more than all else.
 FUZZ_OPTIONS = {**build.SANITIZER_OPTIONS, "ASAN_OPTIONS": "quarantine_size_mb=16:malloc_context_size=8"}
 PARSERS = ("http_parser.c", "chunked.c", "host.c", "framing_fields.c", "scan.c", "ws_frame.c", "utf8.c",
-           "ws_handshake.c")  # fmt: skip
+           "ws_handshake.c", "ws_extensions.c")  # fmt: skip
 CORE = build.ROOT / "corkbind" / "core"
 WANTED = {"lines": 100, "branches": 95}  # per cent
 
@@ -63,6 +63,7 @@ TARGETS = (
     Target("proxy", max_len=600),
     Target("handles", max_len=512),
     Target("ws", ("reference_ws.c",), 2048),
+    Target("handshake", ("reference_handshake.c", "reference_extensions.c", "reference_http.c"), 1024, mutates_http=True),
     Target("deflate", max_len=1024),
     Target("topic", max_len=1500),
     Target("handshake", ("reference_handshake.c", "reference_http.c"), 1024, mutates_http=True),
@@ -71,7 +72,7 @@ TARGETS = (
         "wsconn",
         (
             *("response_reader.c", "reference_http.c", "reference_chunked.c", "reference_handshake.c"),
-            *("reference_ws.c", "server_frames.c"),
+            *("reference_extensions.c", "reference_ws.c", "server_frames.c", "client_deflate.c"),
         ),
         512,
     ),

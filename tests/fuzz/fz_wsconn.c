@@ -12,9 +12,11 @@
  * behind a close frame. What the application was told is what the reference reader sees
  * in the client's bytes, and the end, once, for each that was accepted. Nothing is left,
  * and a second run leaves the same trace. */
+#include "client_deflate.h"
 #include "counted.h"
 #include "fuzz.h"
 #include "reference_chunked.h"
+#include "reference_extensions.h"
 #include "reference_handshake.h"
 #include "reference_ws.h"
 #include "response_reader.h"
@@ -25,7 +27,8 @@ enum { CLIENTS = 4, ASKED_MAX = 64, OPERATIONS_MAX = 300, BODY = 70000, BACKLOG_
 
 /* What the application was told that it sent. */
 struct sent {
-    uint8_t first;
+    uint8_t first;   /* FIN and opcode */
+    bool compressed; /* its message is */
     char fill;
     size_t length;
 };
@@ -35,7 +38,7 @@ struct socket {
     uint32_t handle;     /* 0 = none yet */
     const char *protocol;
     size_t valid_before; /* good handshakes of its client that came before its own */
-    bool over, closing, fragmented;
+    bool over, closing, fragmented, compressed; /* the message that has begun */
     int code;            /* that it ended with */
     struct sent *sent;
     size_t sent_count;
@@ -58,6 +61,7 @@ static struct {
     struct socket sockets[CLIENTS];
     size_t valid[CLIENTS]; /* good handshakes that the application has seen */
     bool disturbed[CLIENTS]; /* its bytes may have been lost */
+    bool unclear[CLIENTS];   /* it sent what is compressed in no usual way: what follows is not compared */
     int client_count;
     struct asked asked[ASKED_MAX];
     int asked_count;
@@ -96,21 +100,28 @@ static int some_length(void)
     return lengths[fuzz_byte(&run.in) % 12];
 }
 
-static void note_sent(struct socket *socket, uint8_t first, char fill, size_t length)
+static void note_sent(struct socket *socket, int first, char fill, size_t length)
 {
+    bool control = (first & 15) >= CK_WS_CLOSE;
+    if (!control && (first & 15) != CK_WS_CONTINUATION)
+        socket->compressed = (first & CK_WS_RSV1) && ck_ws_compressed(socket->handle) == 1;
+
     socket->sent = realloc(socket->sent, (socket->sent_count + 1) * sizeof *socket->sent);
     DEMAND(socket->sent != NULL);
-    socket->sent[socket->sent_count++] = (struct sent){first, fill, length};
+    socket->sent[socket->sent_count++] = (struct sent){(uint8_t)(first & ~CK_WS_RSV1), !control && socket->compressed, fill, length};
+    if (!control)
+        socket->fragmented = !(first & CK_WS_FIN);
 }
 
 /* Sends, and demands the result that the model has for it. */
 static void send_frame(struct socket *socket, int first, int length)
 {
     uint32_t handle = socket->handle;
-    int opcode = first & 127;
+    int opcode = first & 15;
     bool control = opcode == CK_WS_PING || opcode == CK_WS_PONG;
     bool in_order = control ? (first & CK_WS_FIN) && length <= CK_WS_CONTROL_MAX
                             : opcode <= CK_WS_BINARY && (opcode == 0) == socket->fragmented;
+    in_order = in_order && !(first & 0x30);
     if (in_order && opcode == 0 && ck_ws_buffered(handle) > BACKLOG_OF_OURS)
         return; /* nothing but the application limits these */
     char fill = (char)('a' + socket->sent_count % 26);
@@ -122,9 +133,7 @@ static void send_frame(struct socket *socket, int first, int length)
     } else if (!in_order) {
         DEMAND(result == CK_STATE || (result == CK_FINISHED && run.drained));
     } else if (result == CK_WS_SENT || result == CK_WS_WAITS) {
-        note_sent(socket, (uint8_t)first, fill, (size_t)length);
-        if (!control)
-            socket->fragmented = !(first & CK_WS_FIN);
+        note_sent(socket, first, fill, (size_t)length);
     } else {
         bool dropped = result == CK_WS_DROPPED && run.limits->backlog > 0 && opcode != 0;
         bool failed = result == CK_ABORTED || (result == CK_NOMEM && run.short_of_memory);
@@ -184,7 +193,7 @@ static void act(uint32_t handle)
     switch (choice % 22) {
     case 1: send_frame(socket, CK_WS_FIN | CK_WS_TEXT, choice & 128 ? 5 : 100); break;
     case 2: send_frame(socket, CK_WS_FIN | CK_WS_BINARY, some_length()); break;
-    case 3: send_frame(socket, CK_WS_TEXT, some_length()); break;
+    case 3: send_frame(socket, CK_WS_TEXT | (choice & 128 ? CK_WS_RSV1 : 0), some_length()); break;
     case 4: send_frame(socket, CK_WS_CONTINUATION, some_length()); break;
     case 5: send_frame(socket, CK_WS_FIN | CK_WS_CONTINUATION, some_length()); break;
     case 6: send_frame(socket, CK_WS_FIN | CK_WS_PING, 1 + fuzz_byte(&run.in) % 126); break;
@@ -201,6 +210,7 @@ static void act(uint32_t handle)
     case 17: use_as_request(handle); break;
     case 18: DEMAND(ck_ws_send(handle, "x", -1, CK_WS_FIN | CK_WS_TEXT) < 0); break;
     case 19: DEMAND(ck_ws_send(handle, "x", 1, 0x181) < 0 && ck_ws_send(handle, "x", 1, -1) < 0); break;
+    case 21: send_frame(socket, CK_WS_FIN | CK_WS_RSV1 | CK_WS_TEXT, some_length()); break;
     case 20: act(run.sockets[fuzz_byte(&run.in) % CLIENTS].handle); break;
     default: break;
     }
@@ -332,6 +342,8 @@ static const char *const handshakes[] = {
     HANDSHAKE "\r\n", HANDSHAKE "Sec-WebSocket-Protocol: a, b\r\n\r\n", HANDSHAKE "Sec-WebSocket-Extensions: x; y=\"z\"\r\n\r\n",
     HANDSHAKE "Sec-WebSocket-Version: 8\r\n\r\n", HANDSHAKE "Content-Length: 1\r\n\r\nx", HANDSHAKE "Sec-WebSocket-Protocol: a, a\r\n\r\n",
     " HTTP/1.1\r\nHost: a\r\n\r\n", " HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", " HTTP/1.0\r\n\r\n",
+    HANDSHAKE "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n",
+    HANDSHAKE "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; server_max_window_bits=10\r\n\r\n",
 };
 
 static int some_client(void)
@@ -364,33 +376,51 @@ static void shake_hands(int number)
     arrive_cut(run.clients[number], text, (size_t)length, change);
 }
 
-/* A masked frame. Its bits: a longer form than is needed, a byte that is changed, a piece of it only, a mask that is not 0. */
-static void send_client_frame(int number)
+/* Writes a masked frame, whose length may have a longer form than it needs. Returns its size; `*start` is its payload. */
+static size_t put_frame(char *frame, uint8_t first, const char *payload, size_t length, int extended, uint8_t mask, size_t *start)
 {
-    static const uint8_t firsts[] = {0x81, 0x82, 0x01, 0x02, 0x00, 0x80, 0x89, 0x8A, 0x88};
-    static const uint32_t lengths[] = {0, 1, 2, 5, 99, 100, 101, 125, 126, 127, 300, 2000, 20000, 65535, 65536};
-    static char frame[BODY];
-    uint8_t kind = fuzz_byte(&run.in), size = fuzz_byte(&run.in), seed = fuzz_byte(&run.in);
-    uint8_t first = kind % 16 < 9 ? firsts[kind % 16] : fuzz_byte(&run.in);
-    uint32_t length = lengths[size % 15];
-    if ((first & 8) && length > 125)
-        length %= 126;
-    bool medium = length > 125 || (kind & 16), large = length > 65535 || ((kind & 16) && (size & 128));
     size_t at = 0;
+    extended = length > 65535 ? 8 : length > 125 && extended < 2 ? 2 : extended;
     frame[at++] = (char)first;
-    frame[at++] = (char)(128 + (large ? 127 : medium ? 126 : length));
-    for (int shift = large ? 56 : medium ? 8 : -8; shift >= 0; shift -= 8)
+    frame[at++] = (char)(128 + (extended == 8 ? 127 : extended ? 126 : (int)length));
+    for (int shift = 8 * extended - 8; shift >= 0; shift -= 8)
         frame[at++] = (char)((uint64_t)length >> shift & 255);
-    uint8_t mask = kind & 32 ? seed : 0;
     for (int i = 0; i < 4; i++)
         frame[at++] = (char)mask;
-    size_t start = at;
-    memset(frame + at, (char)('a' + seed % 26) ^ (char)mask, length);
-    at += length;
+    *start = at;
+    for (size_t i = 0; i < length; i++)
+        frame[at++] = (char)(payload[i] ^ (char)mask);
+    return at;
+}
+
+/* A masked frame. Its bits: a longer form than is needed, a byte that is changed, a piece of it only, a mask that is not
+ * 0. A compressed message is whole, or in two fragments. */
+static void send_client_frame(int number)
+{
+    static const uint8_t firsts[] = {0x81, 0x82, 0x01, 0x02, 0x00, 0x80, 0x89, 0x8A, 0x88, 0xC1, 0xC2, 0x41};
+    static const uint32_t lengths[] = {0, 1, 2, 5, 99, 100, 101, 125, 126, 127, 300, 2000, 20000, 65535, 65536};
+    static char frame[BODY + 64], payload[BODY];
+    uint8_t kind = fuzz_byte(&run.in), size = fuzz_byte(&run.in), seed = fuzz_byte(&run.in);
+    uint8_t first = kind % 16 < 12 ? firsts[kind % 16] : fuzz_byte(&run.in), mask = kind & 32 ? seed : 0;
+    size_t length = lengths[size % 15], start, at = 0;
+    if ((first & 8) && length > 125)
+        length %= 126;
+    memset(payload, 'a' + seed % 26, length);
     if ((first & 15) == CK_WS_CLOSE && length >= 2) {
         unsigned code = seed & 128 ? 1000 + seed % 17U : 256U * fuzz_byte(&run.in) + seed;
-        frame[start] = (char)(code >> 8 ^ mask);
-        frame[start + 1] = (char)((code & 255) ^ mask);
+        payload[0] = (char)(code >> 8);
+        payload[1] = (char)(code & 255);
+    }
+    if ((first & 0x40) && kind % 16 < 12) {
+        static char compressed[BODY];
+        length = client_deflate(payload, length, compressed, sizeof compressed);
+        memcpy(payload, compressed, length);
+    }
+    if (first == 0x41) {
+        at = put_frame(frame, first, payload, length / 2, 0, mask, &start);
+        at += put_frame(frame + at, 0x80, payload + length / 2, length - length / 2, 0, mask, &start);
+    } else {
+        at = put_frame(frame, first, payload, length, kind & 16 ? (size & 128 ? 8 : 2) : 0, mask, &start);
     }
     if (kind & 64)
         frame[fuzz_byte(&run.in) % at] = (char)fuzz_byte(&run.in);
@@ -516,10 +546,16 @@ static bool pass_body(const peer *client, const reference_head *head, size_t *st
     return size <= left;
 }
 
-/* What the client sent: its handshakes, and what follows the one that was accepted. Returns whether there is such a one;
- * the key's answer is in `accept`. */
-static bool find_frames(int number, size_t *start, char accept[29])
+/* The handshake that was accepted: where frames begin behind it, and what its answer must say. */
+struct opening {
+    size_t start;
+    char accept[29], terms[REFERENCE_ANSWER];
+};
+
+/* Goes over what the client sent up to the handshake that was accepted. Returns whether there is such a one. */
+static bool find_opening(int number, struct opening *opening)
 {
+    size_t *start = &opening->start;
     static reference_head head;
     static reference_handshake judged;
     const peer *client = run.clients[number];
@@ -534,7 +570,9 @@ static bool find_frames(int number, size_t *start, char accept[29])
         reference_handshake_judge(&judged, &head, data);
         *start += head.used;
         if (judged.wanted && judged.status == 0 && valid++ == run.sockets[number].valid_before) {
-            reference_accept(data + judged.key.offset, accept);
+            reference_accept(data + judged.key.offset, opening->accept);
+            if (!reference_negotiate(&head, data, run.limits->compression, opening->terms))
+                opening->terms[0] = '\0';
             return true;
         }
         if (!pass_body(client, &head, start))
@@ -553,62 +591,104 @@ static const char *read_event(const char *at, uint8_t *opcode, uint16_t *code, c
     return *data + *length;
 }
 
+/* What the client said, inflated. What is no deflate, or ends it by a block of its own, is left to fz_deflate, and what
+ * follows it is not compared. */
+static void read_said(reference_ws *said, int number, const struct opening *opening)
+{
+    const peer *client = run.clients[number];
+    *said = (reference_ws){.limit = run.limits->message, .deflate = opening->terms[0] != '\0'};
+    reference_ws_read(said, client->in + opening->start, client->in_length - opening->start);
+    if (!said->deflate)
+        return;
+    client_inflater inflater;
+    client_inflater_open(&inflater, 15, !strstr(opening->terms, "client_no_context_takeover"), (size_t)run.limits->message);
+    char *inflated = NULL;
+    size_t length = 0;
+    for (const char *at = said->events; at < said->events + said->length;) {
+        uint8_t opcode;
+        uint16_t code;
+        size_t size;
+        const char *data;
+        at = read_event(at, &opcode, &code, &data, &size);
+        if (opcode & WS_COMPRESSED) {
+            run.unclear[number] = !client_inflate(&inflater, data, size, true);
+            if (run.unclear[number])
+                break;
+            data = inflater.message;
+            size = inflater.length;
+        }
+        inflated = realloc(inflated, length + size + 64);
+        DEMAND(inflated != NULL);
+        length = (size_t)(ws_event(inflated + length, opcode & 15, code, data, size) - inflated);
+        if (opcode & WS_COMPRESSED)
+            client_inflater_next(&inflater);
+    }
+    client_inflater_close(&inflater);
+    free(said->events);
+    said->events = inflated ? inflated : malloc(1);
+    said->length = length;
+}
+
 /* The code of the client's close frame, 0 when it sent none. */
-static int close_code(const reference_ws *wanted)
+static int close_code(const reference_ws *said)
 {
     uint8_t opcode = 0;
     uint16_t code = 0;
     size_t length;
     const char *data;
-    for (const char *at = wanted->events; at < wanted->events + wanted->length;)
+    for (const char *at = said->events; at < said->events + said->length;)
         at = read_event(at, &opcode, &code, &data, &length);
     return opcode == CK_WS_CLOSE ? code : 0;
 }
 
 /* Whether an end with this code is a consequence of what the client sent. */
-static void check_code(const struct socket *socket, const reference_ws *wanted)
+static void check_code(const struct socket *socket, const reference_ws *said)
 {
-    int code = close_code(wanted);
+    int code = close_code(said), refused = socket->code;
     size_t header = 1 + sizeof(uint16_t) + sizeof(size_t);
-    bool all_seen = socket->seen_length == wanted->length || (code && socket->seen_length + header <= wanted->length);
-    if (socket->code == CK_WS_ABNORMAL || (socket->code == CK_WS_FAILED && run.short_of_memory))
+    bool all_seen = socket->seen_length == said->length || (code && socket->seen_length + header <= said->length);
+    if (refused == CK_WS_ABNORMAL || (refused == CK_WS_FAILED && run.short_of_memory))
         return;
+    if (said->deflate && (refused == CK_WS_PROTOCOL_ERROR || refused == CK_WS_BAD_TEXT || refused == CK_WS_TOO_BIG))
+        return; /* what compressed messages are refused for is fz_deflate's */
     if (code)
-        DEMAND(socket->code == code);
+        DEMAND(refused == code);
     else
-        DEMAND(wanted->result == -socket->code && !socket->closing);
+        DEMAND(said->result == -refused && !socket->closing);
     DEMAND(all_seen || socket->closing || run.drained);
 }
 
 /* What the application was told is a beginning of what the reference sees. */
-static void check_seen(int number, size_t start)
+static void check_seen(int number, const reference_ws *said)
 {
     const struct socket *socket = &run.sockets[number];
-    const peer *client = run.clients[number];
-    reference_ws wanted = {.limit = run.limits->message};
-    reference_ws_read(&wanted, client->in + start, client->in_length - start);
-    DEMAND(socket->seen_length <= wanted.length);
-    DEMAND(socket->seen_length == 0 || memcmp(socket->seen, wanted.events, socket->seen_length) == 0);
+    size_t both = socket->seen_length < said->length ? socket->seen_length : said->length;
+    DEMAND(both == 0 || memcmp(socket->seen, said->events, both) == 0);
+    if (run.unclear[number])
+        return;
+    DEMAND(socket->seen_length <= said->length);
     if (socket->over)
-        check_code(socket, &wanted);
+        check_code(socket, said);
     else if (!socket->closing && !run.drained && !run.disturbed[number] && !run.short_of_memory)
-        DEMAND(socket->seen_length == wanted.length && wanted.result == 0); /* else it would be over */
-    free(wanted.events);
+        DEMAND(socket->seen_length == said->length && said->result == 0); /* else it would be over */
 }
 
 /* What a client has made of frames so far. */
 struct hearing {
     const struct socket *socket;
     size_t sent_at;          /* of what the application sent */
-    reference_ws said;       /* what the client sent */
+    size_t message_at;       /* where the message begins */
+    const reference_ws *said;
     const char *said_at;
+    bool unclear;            /* what the client said */
+    client_inflater inflater;
     bool fragmented, closed;
 };
 
 /* A ping of the client's, later than those that were answered before. */
 static bool answers_ping(struct hearing *hearing, const server_frame *frame)
 {
-    while (hearing->said_at < hearing->said.events + hearing->said.length) {
+    while (hearing->said_at < hearing->said->events + hearing->said->length) {
         uint8_t opcode;
         uint16_t code;
         size_t length;
@@ -617,15 +697,42 @@ static bool answers_ping(struct hearing *hearing, const server_frame *frame)
         if (opcode == CK_WS_PING && fuzz_same(data, length, frame->payload, frame->length))
             return true;
     }
-    return false;
+    return hearing->unclear;
 }
 
-static bool is_sent(const struct hearing *hearing, const server_frame *frame)
+/* A compressed message, when it is whole, is what the application sent in all its parts. */
+static void check_inflated(struct hearing *hearing)
+{
+    size_t at = 0;
+    for (size_t i = hearing->message_at; i <= hearing->sent_at; i++) {
+        const struct sent *sent = &hearing->socket->sent[i];
+        if ((sent->first & 15) >= CK_WS_CLOSE)
+            continue;
+        DEMAND(hearing->inflater.length - at >= sent->length);
+        DEMAND(fuzz_same(hearing->inflater.message + at, sent->length, fills[sent->fill - 'a'], sent->length));
+        at += sent->length;
+    }
+    DEMAND(at == hearing->inflater.length);
+    client_inflater_next(&hearing->inflater);
+}
+
+/* Whether a frame is the next that the application sent. */
+static bool is_sent(struct hearing *hearing, const server_frame *frame)
 {
     if (hearing->sent_at == hearing->socket->sent_count)
         return false;
     const struct sent *sent = &hearing->socket->sent[hearing->sent_at];
-    return frame->first == sent->first && fuzz_same(frame->payload, frame->length, fills[sent->fill - 'a'], sent->length);
+    bool begins = (sent->first & 15) != CK_WS_CONTINUATION;
+    if (frame->first != (sent->first | (sent->compressed && begins ? CK_WS_RSV1 : 0)))
+        return false;
+    if (!sent->compressed)
+        return fuzz_same(frame->payload, frame->length, fills[sent->fill - 'a'], sent->length);
+    if (begins)
+        hearing->message_at = hearing->sent_at;
+    DEMAND(client_inflate(&hearing->inflater, frame->payload, frame->length, sent->first & CK_WS_FIN));
+    if (sent->first & CK_WS_FIN)
+        check_inflated(hearing);
+    return true;
 }
 
 static void check_frame(struct hearing *hearing, const server_frame *frame)
@@ -638,7 +745,8 @@ static void check_frame(struct hearing *hearing, const server_frame *frame)
     }
     if (opcode == CK_WS_CLOSE) {
         hearing->closed = true;
-        DEMAND(frame->length == 0 || (frame->length >= 2 && ck_ws_close_code_valid((uint8_t)frame->payload[0] * 256U + (uint8_t)frame->payload[1])));
+        unsigned code = frame->length < 2 ? 0 : (uint8_t)frame->payload[0] * 256U + (uint8_t)frame->payload[1];
+        DEMAND(frame->length == 0 || ck_ws_close_code_valid(code));
     } else if (is_sent(hearing, frame)) {
         hearing->sent_at++;
     } else if (opcode == CK_WS_PING) {
@@ -649,27 +757,28 @@ static void check_frame(struct hearing *hearing, const server_frame *frame)
 }
 
 /* Passes over the answer to the handshake that was accepted. Returns the bytes behind it, NULL when it is not whole. */
-static const char *check_switched(const char *data, size_t left, const char *accept, const char *protocol)
+static const char *check_switched(const char *data, size_t left, const struct opening *opening, const char *protocol)
 {
-    char head[256];
+    char head[1024];
     int written = snprintf(head, sizeof head, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-        "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s%s%s\r\n", accept,
-        *protocol ? "Sec-WebSocket-Protocol: " : "", protocol, *protocol ? "\r\n" : "");
+        "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s%s%s%s%s%s\r\n", opening->accept,
+        *protocol ? "Sec-WebSocket-Protocol: " : "", protocol, *protocol ? "\r\n" : "",
+        *opening->terms ? "Sec-WebSocket-Extensions: " : "", opening->terms, *opening->terms ? "\r\n" : "");
     size_t length = (size_t)written;
     DEMAND(memcmp(data, head, left < length ? left : length) == 0);
     return left < length ? NULL : data + length;
 }
 
 /* Reads the answers of HTTP. Returns the bytes behind a 101, NULL when there was none. */
-static const char *check_answers(int number, const char *accept)
+static const char *check_answers(int number, const struct opening *opening)
 {
     static response found;
     const peer *client = run.clients[number];
     const char *data = heard(client);
     size_t left = client->out_length;
     while (left > 0) {
-        if (accept && left > 9 && data[9] == '1')
-            return check_switched(data, left, accept, run.sockets[number].protocol);
+        if (opening && left > 9 && data[9] == '1')
+            return check_switched(data, left, opening, run.sockets[number].protocol);
         enum response_result result = response_read(&found, data, left, false, true);
         free(found.decoded);
         DEMAND(result != RESPONSE_BAD);
@@ -682,21 +791,31 @@ static const char *check_answers(int number, const char *accept)
     return NULL;
 }
 
-static void check_heard(int number, const char *accept, size_t start, bool whole)
+static size_t all_sent(const struct socket *socket)
+{
+    size_t sum = 0;
+    for (size_t i = 0; i < socket->sent_count; i++)
+        sum += socket->sent[i].length;
+    return sum;
+}
+
+/* What the client heard; `whole` when it must be all that was sent. */
+static void check_heard(int number, const struct opening *opening, const reference_ws *said, bool whole)
 {
     const peer *client = run.clients[number];
     const struct socket *socket = &run.sockets[number];
-    const char *at = check_answers(number, accept);
+    const char *at = check_answers(number, opening);
     DEMAND(at || !whole);
     if (!at)
         return;
-    struct hearing hearing = {.socket = socket, .said = {.limit = run.limits->message}};
-    reference_ws_read(&hearing.said, client->in + start, client->in_length - start);
-    hearing.said_at = hearing.said.events;
+    struct hearing hearing = {.socket = socket, .said = said, .said_at = said->events, .unclear = run.unclear[number]};
+    const char *bits = strstr(opening->terms, "server_max_window_bits=");
+    bool keeps = !strstr(opening->terms, "server_no_context_takeover");
+    client_inflater_open(&hearing.inflater, bits ? atoi(bits + 23) : 15, keeps, all_sent(socket));
     const char *end = client->out + client->out_length;
     while (at < end) {
         server_frame frame;
-        enum response_result result = server_frame_read(&frame, at, (size_t)(end - at));
+        enum response_result result = server_frame_read(&frame, at, (size_t)(end - at), said->deflate);
         DEMAND(result != RESPONSE_BAD);
         if (result == RESPONSE_INCOMPLETE)
             break;
@@ -704,21 +823,23 @@ static void check_heard(int number, const char *accept, size_t start, bool whole
         at += frame.size;
     }
     DEMAND(!whole || (at == end && hearing.sent_at == socket->sent_count));
-    free(hearing.said.events);
+    client_inflater_close(&hearing.inflater);
 }
 
 static void check_client(int number, bool alive)
 {
     const struct socket *socket = &run.sockets[number];
-    size_t start = 0;
-    char accept[29];
+    struct opening opening;
+    reference_ws said;
     if (!socket->handle) {
         (void)check_answers(number, NULL);
         return;
     }
-    DEMAND(find_frames(number, &start, accept));
-    check_seen(number, start);
-    check_heard(number, accept, start, alive && !socket->over && !run.disturbed[number] && !run.short_of_memory);
+    DEMAND(find_opening(number, &opening));
+    read_said(&said, number, &opening);
+    check_seen(number, &said);
+    check_heard(number, &opening, &said, alive && !socket->over && !run.disturbed[number] && !run.short_of_memory);
+    free(said.events);
 }
 
 /* ---- Runs ---- */
@@ -730,10 +851,10 @@ static const ck_limits server_limits = {
 };
 
 static const ck_ws_limits limit_choices[] = {
-    {.message = 3000, .backlog = 50000, .idle_seconds = 24, .close_seconds = 8, .pings = 1},
+    {.message = 3000, .backlog = 50000, .idle_seconds = 24, .close_seconds = 8, .pings = 1, .compression = 0x101},
     {.message = 100, .backlog = 1000, .idle_seconds = 8, .close_seconds = 4, .close_on_backlog = 1, .idle_on_send = 1},
-    {.message = 70000, .close_seconds = 8, .pings = 1},
-    {.message = 3000, .backlog = 200000, .idle_seconds = 48, .close_seconds = 20, .pings = 1, .idle_on_send = 1},
+    {.message = 70000, .close_seconds = 8, .pings = 1, .compression = 15 << 8 | 15 << 4 | 8},
+    {.message = 3000, .backlog = 200000, .idle_seconds = 48, .close_seconds = 20, .pings = 1, .idle_on_send = 1, .compression = 9 << 8 | 9 << 4 | 1},
 };
 
 static void open_everything(uint8_t choice)

@@ -1,14 +1,15 @@
 /* See server_frames.h. */
 #include "server_frames.h"
 
-enum response_result server_frame_read(server_frame *frame, const char *data, size_t length)
+enum response_result server_frame_read(server_frame *frame, const char *data, size_t length, bool compressed)
 {
     const uint8_t *bytes = (const uint8_t *)data;
     if (length < 2)
         return RESPONSE_INCOMPLETE;
     uint8_t opcode = bytes[0] & 15, form = bytes[1];
     bool control = opcode >= 8, known = opcode <= 2 || (opcode >= 8 && opcode <= 10);
-    if ((bytes[0] & 0x70) || form >= 128 || !known) /* reserved bits; a mask */
+    uint8_t reserved = bytes[0] & (compressed && (opcode == 1 || opcode == 2) ? 0x30 : 0x70);
+    if (reserved || form >= 128 || !known)
         return RESPONSE_BAD;
     if (control && (form > 125 || bytes[0] < 128))
         return RESPONSE_BAD;
