@@ -30,13 +30,14 @@ import struct
 import sys
 import time
 import traceback
+import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from corkbind import App, ConnectionClosed, HttpRequest, HttpResponse, OpCode, SendStatus, WebSocket
+from corkbind import App, CompressOptions, ConnectionClosed, HttpRequest, HttpResponse, OpCode, SendStatus, WebSocket
 from corkbind._ffi.callbacks import live, websockets
 from corkbind._ffi.loader import lib
 
@@ -84,14 +85,16 @@ class Server:
         }
         most = {"max_payload_length": MESSAGE_MOST, "close_timeout": 2}
         self.app.ws("/plain/:id", {**plain, **most, "upgrade": self.upgrade})
-        self.app.ws("/async/:id", {**later, **most, "upgrade": self.upgrade_later})
-        self.app.ws(
-            "/mixed/:id", {**plain, **most, "message": self.message_later, "upgrade": self.upgrade_later, "drain": self.quiet}
-        )
+        own = CompressOptions.DEDICATED_COMPRESSOR_3KB | CompressOptions.DEDICATED_DECOMPRESSOR_512B
+        shared = CompressOptions.SHARED_COMPRESSOR | CompressOptions.SHARED_DECOMPRESSOR
+        self.app.ws("/async/:id", {**later, **most, "upgrade": self.upgrade_later, "compression": own})
+        mixed = {"message": self.message_later, "upgrade": self.upgrade_later, "drain": self.quiet, "compression": shared}
+        self.app.ws("/mixed/:id", {**plain, **most, **mixed})
         self.app.ws(
             "/tight/:id",
             {**later, **most, "open": self.opened, "upgrade": self.upgrade, "max_backpressure": 20_000},
             close_on_backpressure_limit=True,
+            compression=CompressOptions.DEDICATED_COMPRESSOR | CompressOptions.DEDICATED_DECOMPRESSOR,
         )
 
     # Handlers.
@@ -181,7 +184,8 @@ class Server:
             ws.ping(b"meanwhile")
             return
         text = f"{ws.get_user_data()}|{record.sent}|{'s' * size}"
-        if ws.send(text if self.random.random() < 0.5 else text.encode()) is not SendStatus.DROPPED:
+        message = text if self.random.random() < 0.5 else text.encode()
+        if ws.send(message, compress=self.random.random() < 0.5) is not SendStatus.DROPPED:
             record.sent += 1
 
     def obey(self, ws: WebSocket, command: str) -> None:
@@ -230,7 +234,7 @@ class Server:
         if record.fragmenting:
             return
         text = f"{ws.get_user_data()}|{record.sent}|"
-        if ws.send_first_fragment(text) is SendStatus.DROPPED:
+        if ws.send_first_fragment(text, compress=self.random.random() < 0.5) is SendStatus.DROPPED:
             return
         record.fragmenting = True
         for _ in range(3):
@@ -311,6 +315,7 @@ def report(
     codes = Counter(code for record in server.records.values() for code in record.closed)
     print(f"{len(heard)} connections: {dict(sorted(counts.items()))}")
     print(f"{opened} opened and closed with {dict(sorted(codes.items()))}; {received} messages received, {sent} sent")
+    print(f"{sum(client['inflations'] for client in heard)} of those that were heard were compressed")
     print(f"{server.raised} handlers failed; left: {ended}")
     print("\n".join(wrong[:40]) if wrong else "both sides count the same", flush=True)
     return 1 if wrong or not opened else 0
@@ -349,7 +354,8 @@ BAD = {
 #: Frames that must be refused, and with what.
 BROKEN = {
     b"\x81\x01a": 1002,
-    b"\xc1\x80\0\0\0\0": 1002,
+    b"\xe1\x80\0\0\0\0": 1002,
+    b"\xc9\x80\0\0\0\0": 1002,
     b"\x83\x80\0\0\0\0": 1002,
     b"\x09\x80\0\0\0\0": 1002,
     b"\x80\x80\0\0\0\0": 1002,
@@ -379,10 +385,15 @@ class Client:
         self.reader: asyncio.StreamReader
         self.writer: asyncio.StreamWriter
         self.fragments: bytes | None = None
+        self.terms: str | None = None  # of permessage-deflate, when that has been agreed on
+        self.compressed = False  # the message that has begun
+        self.inflations = 0
+        self.deflater: Any = None
+        self.inflater: Any = None
 
     def account(self, kind: str) -> str:
         """Return what the server's side is compared with."""
-        names = ("name", "asked", "opened", "clean", "closed", "sent", "received", "code", "wrong")
+        names = ("name", "asked", "opened", "clean", "closed", "sent", "received", "inflations", "code", "wrong")
         return json.dumps({"kind": kind, **{name: getattr(self, name) for name in names}})
 
     # Frames.
@@ -401,6 +412,8 @@ class Client:
         payload = f"{self.name}|{self.sent}|{command}|{'c' * self.random.choice((0, 10, 200, 5000))}".encode()
         self.sent += 1
         opcode = self.random.choice((1, 2))
+        if self.terms is not None and self.random.random() < 0.6:
+            opcode, payload = opcode | 0x40, self.deflated(payload)
         if self.random.random() < 0.6:
             return self.frame(opcode, payload)
         cuts = sorted(self.random.randrange(len(payload)) for _ in range(self.random.randrange(1, 4)))
@@ -411,6 +424,23 @@ class Client:
             data += self.frame(0 if number else opcode, part, number == len(places) - 2)
             data += self.frame(9, b"ping") if self.random.random() < 0.3 and number < len(places) - 2 else b""
         return data
+
+    def deflated(self, payload: bytes) -> bytes:
+        """Compress a message as it was agreed."""
+        assert self.terms is not None
+        if self.deflater is None or "client_no_context_takeover" in self.terms:
+            bits = self.terms.partition("client_max_window_bits=")[2].split(";")[0]
+            self.deflater = zlib.compressobj(wbits=-int(bits or "15"))
+        return bytes((self.deflater.compress(payload) + self.deflater.flush(zlib.Z_SYNC_FLUSH))[:-4])
+
+    def inflated(self, payload: bytes) -> bytes:
+        """Inflate a message as it was agreed."""
+        assert self.terms is not None
+        if self.inflater is None or "server_no_context_takeover" in self.terms:
+            bits = self.terms.partition("server_max_window_bits=")[2].split(";")[0]
+            self.inflater = zlib.decompressobj(wbits=-int(bits or "15"))
+        self.inflations += 1
+        return bytes(self.inflater.decompress(payload + b"\0\0\xff\xff"))
 
     def messages(self, count: int, last: bool = False) -> bytes:
         """Write some messages; the last of them may be one after which the server closes."""
@@ -437,10 +467,14 @@ class Client:
         """Send a handshake, and bytes behind it; return the status of the answer."""
         self.route = self.random.choice(ROUTES)
         self.asked = fields is GOOD
+        if self.random.random() < 0.6:
+            fields += "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
         await self.write(f"GET /{self.route}/{self.name} HTTP/1.1\r\nHost: chaos\r\n{fields}\r\n".encode() + more)
         head = await self.reader.readuntil(b"\r\n\r\n")
         status = int(head[9:12])
         self.opened = status == 101
+        _, agreed, terms = head.decode("latin-1").partition("Sec-WebSocket-Extensions: ")
+        self.terms = terms.partition("\r\n")[0] if agreed else None
         if self.opened and b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" not in head:
             self.wrong.append(f"answered with {head!r}")
         return status
@@ -452,9 +486,12 @@ class Client:
             length = int.from_bytes(await self.reader.readexactly(2), "big")
         elif second == 127:
             length = int.from_bytes(await self.reader.readexactly(8), "big")
-        if first & 0x70 or second > 127 or (first & 8 and (length > 125 or first < 128)) or first & 15 not in (0, 1, 2, 8, 9, 10):
+        reserved = first & (0x30 if self.terms is not None and first & 15 in (1, 2) else 0x70)
+        if reserved or second > 127 or (first & 8 and (length > 125 or first < 128)) or first & 15 not in (0, 1, 2, 8, 9, 10):
             self.wrong.append(f"a frame that begins with {first:02x}{second:02x}")
             raise ConnectionError
+        if first & 15 in (1, 2):
+            self.compressed = first & 0x40 > 0
         return first & 15, first >= 128, await self.reader.readexactly(length)
 
     async def listen(self, slowly: bool = False) -> None:
@@ -477,6 +514,8 @@ class Client:
             self.wrong.append("fragments out of order")
         self.fragments = (self.fragments or b"") + payload
         if fin:
+            if self.compressed:
+                self.fragments = self.inflated(self.fragments)
             name, number, _ = self.fragments.decode().split("|")
             if (name, int(number)) != (self.name, self.received):
                 self.wrong.append(f"heard {self.fragments[:40]!r} behind {self.received} messages")
