@@ -66,7 +66,6 @@ TARGETS = (
     Target("handshake", ("reference_handshake.c", "reference_extensions.c", "reference_http.c"), 1024, mutates_http=True),
     Target("deflate", max_len=1024),
     Target("topic", max_len=1500),
-    Target("handshake", ("reference_handshake.c", "reference_http.c"), 1024, mutates_http=True),
     Target("respond", ("response_reader.c", "reference_http.c"), 512),
     Target(
         "wsconn",

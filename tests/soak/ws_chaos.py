@@ -74,6 +74,7 @@ class Server:
         self.open: dict[str, WebSocket] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.raised = 0
+        self.published = 0
         self.app = App()
         plain = {"open": self.opened, "message": self.message, "close": self.closed, "ping": self.quiet, "pong": self.quiet}
         later = {
@@ -205,6 +206,11 @@ class Server:
             for other in list(self.open.values()):
                 with contextlib.suppress(ConnectionClosed):
                     self.say(other, 30)
+        elif command in ("subscribe", "unsubscribe"):
+            getattr(ws, command)("room")
+        elif command == "publish":
+            self.published += 1
+            ws.publish("room", f"room|{self.published}|{'r' * 80}", compress=self.random.random() < 0.5)
         elif command == "task":
             self.start(self.later(ws))
         elif command == "end":
@@ -227,6 +233,11 @@ class Server:
             await asyncio.sleep(self.random.random() * 0.003)
             with contextlib.suppress(ConnectionClosed):
                 self.say(ws, 200)
+        self.published += 1
+        if self.random.random() < 0.5:
+            self.app.publish("room", f"room|{self.published}|later".encode())
+        else:  # it takes the place of an older one, perhaps in front of others
+            self.app.publish("room", f"latest|{self.published}|later", key="key")
 
     async def fragments_later(self, ws: WebSocket) -> None:
         """Send one message in parts, with waits between them, in which others find it in fragments."""
@@ -316,6 +327,9 @@ def report(
     print(f"{len(heard)} connections: {dict(sorted(counts.items()))}")
     print(f"{opened} opened and closed with {dict(sorted(codes.items()))}; {received} messages received, {sent} sent")
     print(f"{sum(client['inflations'] for client in heard)} of those that were heard were compressed")
+    topics = sum(client["from_topics"] for client in heard)
+    print(f"{server.published} published, {topics} times heard; {server.app.num_subscribers('room')} subscribers left")
+    wrong += ["subscribers are left"] if server.app.num_subscribers("room") else []
     print(f"{server.raised} handlers failed; left: {ended}")
     print("\n".join(wrong[:40]) if wrong else "both sides count the same", flush=True)
     return 1 if wrong or not opened else 0
@@ -364,7 +378,20 @@ BROKEN = {
     b"\x82\xff\0\0\0\0\x7f\0\0\0": 1009,
 }
 ROUTES = ("plain", "async", "mixed", "tight")
-COMMANDS = ("echo", "many", "other", "all", "task", "wait", "fragments", "nothing")
+COMMANDS = (
+    "echo",
+    "many",
+    "other",
+    "all",
+    "task",
+    "wait",
+    "fragments",
+    "nothing",
+    "subscribe",
+    "subscribe",
+    "publish",
+    "unsubscribe",
+)
 LAST = ("end", "end other", "terminate", "fail", "cancel")
 CLOSING = ("end", "terminate", "fail")  # whatever else the server does
 
@@ -388,12 +415,14 @@ class Client:
         self.terms: str | None = None  # of permessage-deflate, when that has been agreed on
         self.compressed = False  # the message that has begun
         self.inflations = 0
+        self.from_topics = 0
+        self.published = {"room": 0, "latest": 0}  # the last that was heard, without a key and with one
         self.deflater: Any = None
         self.inflater: Any = None
 
     def account(self, kind: str) -> str:
         """Return what the server's side is compared with."""
-        names = ("name", "asked", "opened", "clean", "closed", "sent", "received", "inflations", "code", "wrong")
+        names = ("name", "asked", "opened", "clean", "closed", "sent", "received", "inflations", "from_topics", "code", "wrong")
         return json.dumps({"kind": kind, **{name: getattr(self, name) for name in names}})
 
     # Frames.
@@ -517,10 +546,19 @@ class Client:
             if self.compressed:
                 self.fragments = self.inflated(self.fragments)
             name, number, _ = self.fragments.decode().split("|")
-            if (name, int(number)) != (self.name, self.received):
+            if name in self.published:
+                self.take_published(name, int(number))
+            elif (name, int(number)) != (self.name, self.received):
                 self.wrong.append(f"heard {self.fragments[:40]!r} behind {self.received} messages")
+            self.received += name not in self.published
             self.fragments = None
-            self.received += 1
+
+    def take_published(self, name: str, number: int) -> None:
+        """Count what comes from a topic, in the order in which it was published."""
+        self.from_topics += 1
+        if number <= self.published[name]:
+            self.wrong.append(f"heard {name} {number} of a topic behind {self.published[name]}")
+        self.published[name] = number
 
     async def stop(self, listening: asyncio.Task[None]) -> None:
         """Wait for the end of a listener, which a connection that breaks ends too."""
