@@ -128,14 +128,14 @@ class WebSocket(WebSocketInbox, WebSocketFlow, TopicMethods):
             return self._gone()
         if result != ck.CK_STATE:
             return refusal(result, "send on the WebSocket")
-        opcode = first & 15
-        if opcode >= OpCode.CLOSE:
+        opcode = first & ~(FIN | COMPRESS)
+        if OpCode.CLOSE <= opcode <= 15:
             return ValueError(
                 f"cannot send opcode {opcode}: control frames are PING and PONG, whole, "
                 f"of {_CONTROL_MOST} bytes at most; end() closes"
             )
-        if opcode > OpCode.BINARY or first & ~(FIN | COMPRESS | 15):
-            return ValueError(f"cannot send opcode {first & ~(FIN | COMPRESS)}: messages are TEXT or BINARY")
+        if not 0 <= opcode <= OpCode.BINARY:
+            return ValueError(f"cannot send opcode {opcode}: messages are TEXT or BINARY")
         return CorkbindError(
             "cannot send: no message has been begun by send_first_fragment"
             if opcode == OpCode.CONTINUATION

@@ -339,6 +339,7 @@ static int begin_close(ck_websocket *websocket, unsigned code, const char *reaso
     int result = write_close(connection, code, reason, length);
     if (result == CK_OK) {
         websocket->closing = true;
+        websocket->pong_due = false; /* nothing comes behind a close frame */
         ck_connection_timer(connection, CK_TIMER_WS_CLOSE);
     }
     return result;

@@ -36,11 +36,13 @@ typedef struct peer {
     int fd;           /* of the server's end; 0 = not accepted yet */
     char *in;         /* what the client has sent */
     size_t in_length;
+    size_t in_capacity;
     size_t in_taken;  /* of it, by the server */
     bool fin;         /* the client has sent all */
     int receive_error;
     char *out;        /* what the server has sent */
     size_t out_length;
+    size_t out_capacity;
     size_t sizes[SENDS_MAX]; /* of each send that took something */
     int sends;
     int more;         /* of them, that said that more follows */
@@ -99,6 +101,7 @@ static struct {
     int routes;
     handler aborted, body, data, writable, websocket; /* besides the record */
     int event;              /* the second argument of the callback that runs */
+    int number;             /* the last of the websocket callback */
     const object *part;     /* that of the data callback */
     int deferred;
     unsigned long moved;    /* receives and sends that took something */
@@ -210,6 +213,16 @@ static inline ssize_t s_recv(struct us_sys_t *sys, int fd, void *buffer, size_t 
     return (ssize_t) there;
 }
 
+/* Memory that grows by doubling: a long answer comes in very many sends. */
+static inline char *with_room(char *memory, size_t wanted, size_t *capacity)
+{
+    if (!memory || wanted > *capacity) {
+        *capacity = 2 * wanted;
+        memory = realloc(memory, *capacity);
+    }
+    return memory;
+}
+
 static inline ssize_t s_sendv(struct us_sys_t *sys, int fd, const struct iovec *vector, int count, int flags)
 {
     (void) sys;
@@ -230,7 +243,7 @@ static inline ssize_t s_sendv(struct us_sys_t *sys, int fd, const struct iovec *
     }
     client->room -= client->room == UNLIMITED ? 0 : (long) takes;
     world.moved++;
-    client->out = realloc(client->out, client->out_length + takes + 1);
+    client->out = with_room(client->out, client->out_length + takes + 1, &client->out_capacity);
     size_t left = takes;
     for (int i = 0; i < count && left; i++) {
         size_t part = vector[i].iov_len < left ? vector[i].iov_len : left;
@@ -618,6 +631,7 @@ static inline void on_websocket(uint32_t handle, int event, void *payload, int n
     const object *made = payload;
     record("websocket %d %d %.*s|", event, number, (int) made->length, made->data);
     world.part = made;
+    world.number = number;
     call_also(world.websocket, handle, event);
 }
 
@@ -782,7 +796,7 @@ static inline peer *dial(void)
 /* Lets bytes arrive, without a step. */
 static inline void arrive(peer *client, const char *data, size_t length)
 {
-    client->in = realloc(client->in, client->in_length + length + 1);
+    client->in = with_room(client->in, client->in_length + length + 1, &client->in_capacity);
     memcpy(client->in + client->in_length, data, length);
     client->in_length += length;
 }

@@ -453,6 +453,22 @@ static void test_what_waits_after_the_cork(void)
     close_server();
 }
 
+/* A pong that has waited for the client is not sent behind our close frame. */
+static void test_a_pong_that_comes_too_late(void)
+{
+    static char large[60000];
+    peer *client = upgraded(NULL);
+    client->room = 0;
+    CHECK(ck_ws_send(websocket, large, sizeof(large), CK_WS_FIN | CK_WS_BINARY) == CK_WS_WAITS);
+    LITERAL(client, "\x89\x81" MASK "1");
+    CHECK(ck_ws_close(websocket, 1000, "", 0) == CK_OK);
+    client->room = UNLIMITED;
+    settle();
+    CHECK(client->out_length == sizeof(large) + 4 + 4);
+    CHECK(memcmp(client->out + sizeof(large) + 4, "\x88\x02\x03\xE8", 4) == 0);
+    close_server();
+}
+
 static void test_backpressure_that_closes(void) /* WB-02 */
 {
     static char large[60000];
@@ -513,6 +529,10 @@ static void test_order_of_what_is_sent(void)
 {
     peer *client = upgraded(NULL);
     CHECK(ck_ws_send(websocket, "x", 1, CK_WS_FIN | CK_WS_CONTINUATION) == CK_STATE);
+    for (int reserved = 0x10; reserved <= 0x30; reserved += 0x10) {
+        CHECK(ck_ws_send(websocket, "x", 1, CK_WS_FIN | reserved | CK_WS_TEXT) == CK_STATE);
+        CHECK(ck_ws_send(websocket, "x", 1, CK_WS_FIN | reserved | CK_WS_PING) == CK_STATE);
+    }
     CHECK(ck_ws_send(websocket, "a", 1, CK_WS_TEXT) == CK_WS_SENT);
     CHECK(ck_ws_send(websocket, "x", 1, CK_WS_FIN | CK_WS_TEXT) == CK_STATE);
     CHECK(ck_ws_send(websocket, "p", 1, CK_WS_FIN | CK_WS_PING) == CK_WS_SENT);
@@ -592,6 +612,7 @@ int main(void)
     test_a_lifetime_that_ends_in_a_closing_handshake();
     test_backpressure();
     test_what_waits_after_the_cork();
+    test_a_pong_that_comes_too_late();
     test_backpressure_that_closes();
     test_pause();
     test_a_pause_is_not_idleness();

@@ -29,7 +29,8 @@ COVERAGE_FLAGS = ("-fprofile-instr-generate", "-fcoverage-mapping", "-g", "-O1")
 WARNINGS = (*build.TEST_WARNINGS, "-Wconversion", "-Werror", f"-I{HERE}", f"-I{build.ROOT / 'tests' / 'c'}")
 # Freed memory is used again sooner than by default: new pages cost more than all else.
 FUZZ_OPTIONS = {**build.SANITIZER_OPTIONS, "ASAN_OPTIONS": "quarantine_size_mb=16:malloc_context_size=8"}
-PARSERS = ("http_parser.c", "chunked.c", "host.c", "framing_fields.c", "scan.c", "ws_frame.c", "utf8.c")
+PARSERS = ("http_parser.c", "chunked.c", "host.c", "framing_fields.c", "scan.c", "ws_frame.c", "utf8.c",
+           "ws_handshake.c", "ws_extensions.c")  # fmt: skip
 CORE = build.ROOT / "corkbind" / "core"
 WANTED = {"lines": 100, "branches": 95}  # per cent
 
@@ -62,9 +63,18 @@ TARGETS = (
     Target("proxy", max_len=600),
     Target("handles", max_len=512),
     Target("ws", ("reference_ws.c",), 2048),
+    Target("handshake", ("reference_handshake.c", "reference_extensions.c", "reference_http.c"), 1024, mutates_http=True),
     Target("deflate", max_len=1024),
     Target("topic", max_len=1500),
     Target("respond", ("response_reader.c", "reference_http.c"), 512),
+    Target(
+        "wsconn",
+        (
+            *("response_reader.c", "reference_http.c", "reference_chunked.c", "reference_handshake.c"),
+            *("reference_extensions.c", "reference_ws.c", "server_frames.c", "client_deflate.c"),
+        ),
+        512,
+    ),
     Target("stack", ("response_reader.c", "reference_http.c", "reference_chunked.c"), 1024, mutates_http=True),
 )
 

@@ -9,15 +9,12 @@
  * each client heard is read by a strict client, answer by answer, against the
  * requests that the reference readers see in what it sent; nothing is left; and a
  * second run leaves the same trace. */
+#include "counted.h"
 #include "fuzz.h"
 #include "mutate_http.h"
 #include "reference_chunked.h"
 #include "reference_http.h"
 #include "response_reader.h"
-#include "server.h"
-
-#include <malloc.h>
-#include <sanitizer/asan_interface.h>
 
 enum { CLIENTS = 6, KEPT_MAX = 2048, OPERATIONS_MAX = 300, REQUESTS_MAX = 512, BODY = 60000 };
 
@@ -35,7 +32,6 @@ static struct {
     struct kept kept[KEPT_MAX];
     unsigned kept_count;
     long descriptors; /* before the first client */
-    size_t bytes;     /* of memory held */
     uint64_t trace;
 } run;
 
@@ -44,66 +40,6 @@ static char body_text[BODY];
 static void trace(uint64_t what)
 {
     run.trace = (run.trace ^ what) * 1099511628211U;
-}
-
-/* ---- Memory, counted ---- */
-
-enum { LARGE = 1 << 19 };
-
-/* The receive buffer of a loop: kept from run to run, out of bounds in between, as
- * half a megabyte of new pages would take longer than the run. */
-static struct {
-    void *memory;
-    size_t size;
-    bool used;
-} large;
-
-static void *large_alloc(size_t size)
-{
-    DEMAND(!large.memory || large.size == size);
-    large.memory = large.memory ? large.memory : malloc(size);
-    DEMAND(large.memory != NULL);
-    large.size = size;
-    large.used = true;
-    ASAN_UNPOISON_MEMORY_REGION(large.memory, size);
-    world.memory++;
-    return large.memory;
-}
-
-static void large_release(void)
-{
-    DEMAND(large.used);
-    large.used = false;
-    ASAN_POISON_MEMORY_REGION(large.memory, large.size);
-    world.memory--;
-}
-
-static void *counted_alloc(struct us_sys_t *sys, size_t size)
-{
-    if (size > LARGE && !large.used && !out_of_memory())
-        return large_alloc(size);
-    void *memory = s_alloc(sys, size);
-    run.bytes += memory ? malloc_usable_size(memory) : 0;
-    return memory;
-}
-
-static void *counted_resize(struct us_sys_t *sys, void *memory, size_t size)
-{
-    DEMAND(!memory || memory != large.memory);
-    size_t was = memory ? malloc_usable_size(memory) : 0;
-    void *resized = s_resize(sys, memory, size);
-    run.bytes += resized ? malloc_usable_size(resized) - was : 0;
-    return resized;
-}
-
-static void counted_release(struct us_sys_t *sys, void *memory)
-{
-    if (memory && memory == large.memory) {
-        large_release();
-        return;
-    }
-    run.bytes -= memory ? malloc_usable_size(memory) : 0;
-    s_release(sys, memory);
 }
 
 /* ---- The application ---- */
@@ -335,7 +271,7 @@ static void check_turn(void)
 {
     size_t each = 2 * ((size_t)world.limits.backlog + 2 * BODY) + world.limits.pipeline + world.limits.window + 131072;
     DEMAND(world.descriptors == run.descriptors + open_clients());
-    DEMAND(run.bytes < 1000000 + CLIENTS * each);
+    DEMAND(counted.bytes < 1000000 + CLIENTS * each);
     DEMAND(checks_failed == 0);
     forget_log();
 }
@@ -418,9 +354,7 @@ static void open_everything(uint8_t choice)
 {
     const ck_limits *limits = &limit_choices[choice % 3];
     reset_world();
-    world.sys.alloc = counted_alloc;
-    world.sys.resize = counted_resize;
-    world.sys.release = counted_release;
+    count_memory();
     DEMAND(try_open_server(limits));
     serve("*", "/a", on_any);
     serve("*", "/*", on_any);
@@ -457,7 +391,7 @@ static void end_everything(void)
         check_heard(run.clients[i]);
     }
     close_server();
-    DEMAND(run.bytes == 0 && checks_failed == 0);
+    DEMAND(counted.bytes == 0 && checks_failed == 0);
 }
 
 static uint64_t run_once(const uint8_t *input, size_t size)

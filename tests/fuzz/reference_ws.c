@@ -14,6 +14,7 @@ struct reader {
     char *end;              /* of the events */
     char *message;          /* payload of the message so far */
     size_t message_length;
+    size_t checked;         /* bytes of it that are whole characters: what follows is judged by itself */
     uint64_t announced;
     size_t empty;
     int opcode;             /* of the message, -1 between messages */
@@ -179,18 +180,20 @@ static void take_data(struct reader *r, const struct frame *frame)
         finish(r, 1009);
     for (uint64_t i = 0; i < frame->length; i++) {
         r->message[r->message_length++] = (char)(take(r) ^ frame->mask[i % 4]);
-        if (r->opcode == 1 && !r->compressed && !is_text(r->message, r->message_length, false))
+        if (r->opcode == 1 && !r->compressed && !is_text(r->message + r->checked, r->message_length - r->checked, false))
             finish(r, 1007);
+        if (is_text(r->message + r->checked, r->message_length - r->checked, true))
+            r->checked = r->message_length;
     }
     if (!frame->final)
         return;
     if (r->compressed && r->message_length == 0)
         finish(r, 1002);
-    if (r->opcode == 1 && !r->compressed && !is_text(r->message, r->message_length, true))
+    if (r->opcode == 1 && !r->compressed && r->checked < r->message_length)
         finish(r, 1007);
     r->end = ws_event(r->end, (uint8_t)(r->opcode | (r->compressed ? WS_COMPRESSED : 0)), 0, r->message, r->message_length);
     r->opcode = -1;
-    r->message_length = r->announced = r->empty = 0;
+    r->message_length = r->checked = r->announced = r->empty = 0;
 }
 
 void reference_ws_read(reference_ws *ws, const char *data, size_t length)

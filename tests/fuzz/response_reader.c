@@ -97,7 +97,9 @@ static void framing_field(struct reader *r, response_part name, response_part va
         demand(r, !into->chunked && response_part_is(value, "chunked"));
         into->chunked = true;
     } else if (response_part_is(name, "connection")) {
-        demand(r, response_part_is(value, "close") || response_part_is(value, "keep-alive"));
+        bool upgrades = into->status == 101 || into->status == 426; /* RFC 9110 S7.8, S15.5.22 */
+        demand(r, response_part_is(value, "close") || response_part_is(value, "keep-alive")
+            || (upgrades && response_part_is(value, "upgrade")));
         into->close = into->close || response_part_is(value, "close");
     }
 }

@@ -365,6 +365,9 @@ def test_fragments_corks_and_json() -> None:
             ws.cork_send(b"bytes", OpCode.TEXT)
         with pytest.raises(ValueError, match="125 bytes"):
             ws.ping(b"x" * 126)
+        for opcode in (3, 0x11, 0x21, 0x101, -5):  # bits of the first byte that are not the application's
+            with pytest.raises(ValueError, match=f"cannot send opcode {opcode}:"):
+                ws.send("x", opcode)
         with pytest.raises(TypeError, match="plain function"):
             ws.cork(main_is_async)
         with pytest.raises(UnicodeEncodeError):
