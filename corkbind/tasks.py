@@ -29,7 +29,7 @@ if sys.version_info >= (3, 12):
         __slots__ = ("_loop",)
 
         def __init__(self, loop: AbstractEventLoop) -> None:
-            self._loop = loop
+            self._loop: Any = loop
 
         def start(self, work: Work, name: str) -> bool:
             """Run the first segment of `work` now, as a task; False when it could not be."""

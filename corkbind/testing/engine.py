@@ -50,6 +50,17 @@ TURNS: Final = 100_000
 PATIENCE: Final = 3600.0
 
 
+class EngineStarter(Starter):
+    """Begin tasks on a virtual loop, which then has work."""
+
+    __slots__ = ()
+
+    def start(self, work: Any, name: str) -> bool:
+        """Run the first segment of `work` now, as a task; False when it could not be."""
+        self._loop.busy = True
+        return super().start(work, name)
+
+
 class EngineBridge(Bridge):
     """Join a loopback to its virtual loop."""
 
@@ -59,7 +70,7 @@ class EngineBridge(Bridge):
         super().__init__()
         self._engine = engine
         self._loop = engine.loop
-        self._starter = Starter(engine.loop)
+        self._starter = EngineStarter(engine.loop)
 
     def close(self) -> None:
         """Do nothing: the loopback ends by itself."""
@@ -75,11 +86,6 @@ class EngineBridge(Bridge):
 
     def soon(self) -> None:
         """Do nothing: the loopback asks the core whether there is work."""
-
-    def start(self, work: Any, name: str) -> bool:
-        """Run the first segment of `work` now, as a task."""
-        self._engine.loop.busy = True
-        return super().start(work, name)
 
     def start_later(self, work: Any, name: str) -> None:
         """Run `work` as a task from the next iteration on."""
