@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from corkbind._ffi.loader import lib
-from corkbind.errors import refusal
 from corkbind.stats import AppStats
-from corkbind.ws_topics import Topic, publish_arguments, topic_name
+from corkbind.ws_topics import Topic, publish_arguments, publishing_refused, topic_name
 
 _ck_app_publish: Callable[[int, bytes, int, bytes, int, int, bytes, int], int] = lib.ck_app_publish
 _ck_app_subscribers: Callable[[int, bytes, int], int] = lib.ck_app_subscribers
@@ -33,7 +32,7 @@ class AppTopics(AppStats):
         self._check_publisher("publish")
         result = _ck_app_publish(self._native, *arguments) if self._native else 0
         if result < 0:
-            raise refusal(result, "publish")
+            raise publishing_refused(result, "publish")
         return result > 0
 
     def num_subscribers(self, topic: Topic) -> int:

@@ -78,7 +78,7 @@ class WebSocket(WebSocketInbox, WebSocketFlow, TopicMethods):
 
         Raises:
             ConnectionClosed: the WebSocket is closed or closing.
-            ValueError: a lone surrogate in text; a ping or pong of more than 125 bytes.
+            ValueError: a lone surrogate in text, or bytes as text that are not UTF-8; a ping or pong of more than 125 bytes.
             CorkbindError: another message has begun by a fragment and not ended.
         """
         kind = type(message)
@@ -126,6 +126,8 @@ class WebSocket(WebSocketInbox, WebSocketFlow, TopicMethods):
     def _refusal(self, result: int, first: int) -> Exception:
         if result in (ck.CK_EXPIRED, ck.CK_FINISHED, ck.CK_ABORTED):
             return self._gone()
+        if result == ck.CK_VALUE:
+            return ValueError("cannot send these bytes as TEXT: they are not UTF-8")
         if result != ck.CK_STATE:
             return refusal(result, "send on the WebSocket")
         opcode = first & ~(FIN | COMPRESS)

@@ -73,6 +73,13 @@ def publish_arguments(topic: Topic, message: Any, opcode: int | None, compress: 
     return name, len(name), data, len(data), first, mark, len(mark)
 
 
+def publishing_refused(result: int, doing: str) -> Exception:
+    """Return what a refusal of the core's stands for; names and numbers have been checked here."""
+    if result == ck.CK_VALUE:
+        return ValueError("cannot publish these bytes as TEXT: they are not UTF-8")
+    return refusal(result, doing)
+
+
 class TopicMethods:
     """Be a subscriber and a publisher; WebSocket is one."""
 
@@ -158,7 +165,7 @@ class TopicMethods:
 
     def _changed(self, result: int, doing: str) -> bool:
         if result < 0 and result not in _OVER:
-            raise refusal(result, f"{doing} the WebSocket")
+            raise publishing_refused(result, f"{doing} the WebSocket")
         return result > 0
 
     def _subscription_changed(self, topic: bytes, count: int, before: int) -> None:

@@ -174,6 +174,11 @@ static int publish(ck_app *app, const ck_subscriber *sender, const char *topic, 
     if (!is_name(topic_length) || length < 0 || !known || first & ~(0x0F | COMPRESS) || key_length > CK_TOPIC_BYTES) {
         return CK_VALUE;
     }
+    ck_utf8 text = {0, 0, 0};
+    size_t size = (size_t) length;
+    if (opcode == CK_WS_TEXT && (ck_utf8_check(&text, data, size) < size || !ck_utf8_complete(&text))) {
+        return CK_VALUE;
+    }
     const ck_publication publication = {
         .topic = topic, .topic_length = (size_t) topic_length,
         .data = data, .length = (size_t) length,

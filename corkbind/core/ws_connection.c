@@ -446,6 +446,19 @@ static int send_frame(ck_websocket *websocket, const char *data, size_t length, 
     return result;
 }
 
+/* Whether text is UTF-8, which a client would close for. `text` becomes where it stands after this frame. */
+static bool text_valid(const ck_websocket *websocket, unsigned first, const char *data, size_t length, ck_utf8 *text)
+{
+    unsigned opcode = first & 0x0F;
+    *text = websocket->text;
+    if (opcode == CK_WS_TEXT) {
+        *text = (ck_utf8){0, 0, 0};
+    } else if (opcode != CK_WS_CONTINUATION || !websocket->fragmented_text) {
+        return true;
+    }
+    return ck_utf8_check(text, data, length) == length && (!(first & CK_WS_FIN) || ck_utf8_complete(text));
+}
+
 int ck_ws_send(uint32_t handle, const char *data, int length, int first)
 {
     int error;
@@ -455,6 +468,10 @@ int ck_ws_send(uint32_t handle, const char *data, int length, int first)
     }
     if (length < 0 || first < 0 || first > 255 || !in_order(websocket, (unsigned) first, length)) {
         return CK_STATE;
+    }
+    ck_utf8 text;
+    if (!text_valid(websocket, (unsigned) first, data, (size_t) length, &text)) {
+        return CK_VALUE;
     }
     ck_connection *connection = websocket->connection;
     if (over_backlog(websocket, (unsigned) first)) {
@@ -468,6 +485,10 @@ int ck_ws_send(uint32_t handle, const char *data, int length, int first)
     error = send_frame(websocket, data, (size_t) length, (unsigned) first);
     if (error != CK_OK) {
         return error;
+    }
+    websocket->text = text;
+    if ((first & 0x0F) != CK_WS_CONTINUATION && (first & 0x0F) < CK_WS_CLOSE) {
+        websocket->fragmented_text = (first & 0x0F) == CK_WS_TEXT;
     }
     if (websocket->subscriber && !websocket->fragmented) {
         ck_subscriber_due(websocket->subscriber); /* what the fragments have held up */

@@ -18,6 +18,8 @@ typedef struct ck_websocket {
     size_t message_capacity;
     bool closing;            /* our close frame is written, and the client's has not come */
     bool fragmented;         /* a message of ours has begun and not ended */
+    bool fragmented_text;    /* and it is text */
+    ck_utf8 text;            /* where that stands between two fragments */
     bool pong_due;           /* the client does not read: only its latest ping will be answered */
     bool aging;              /* the clock of minutes has begun a new one since the upgrade */
     uint8_t pong_length;

@@ -544,8 +544,9 @@ CK_EXPORT uint32_t ck_corked(void);                                             
 CK_EXPORT int64_t ck_upgrade(uint32_t handle, const char *protocol, size_t length);
 /* [hot] Sends a frame. `first` is its first byte: an opcode, 128 with the last frame of
  * a message, and 64 with the first of one that is to be compressed, where that has been
- * agreed on. After CK_NOMEM nothing of it has been sent, and the next may be. Returns a ck_ws_sent, CK_FINISHED after ck_ws_close, CK_STATE
- * for a frame that may not come now. */
+ * agreed on. After CK_NOMEM nothing of it has been sent, and the next may be. Returns a
+ * ck_ws_sent, CK_FINISHED after ck_ws_close, CK_STATE for a frame that may not come now,
+ * CK_VALUE for text that is not UTF-8. */
 CK_EXPORT int ck_ws_send(uint32_t websocket, const char *data, int length, int first);
 /* [hot] Begins the closing handshake; 1005 = without a code. CK_WS_EVENT_CLOSED follows.
  * CK_FINISHED the second time, CK_VALUE for what a close frame may not carry. */

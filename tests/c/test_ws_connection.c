@@ -546,6 +546,24 @@ static void test_order_of_what_is_sent(void)
     close_server();
 }
 
+/* Whole, and in fragments that cut a character. */
+static void test_text_is_utf8(void)
+{
+    peer *client = upgraded(NULL);
+    CHECK(ck_ws_send(websocket, "\xFF", 1, CK_WS_FIN | CK_WS_TEXT) == CK_VALUE);
+    CHECK(ck_ws_send(websocket, "\xE2\x82", 2, CK_WS_FIN | CK_WS_TEXT) == CK_VALUE);
+    CHECK(ck_ws_send(websocket, "\xE2\x82", 2, CK_WS_TEXT) == CK_WS_SENT);
+    CHECK(ck_ws_send(websocket, "\xFF", 1, CK_WS_FIN | CK_WS_PING) == CK_WS_SENT);
+    CHECK(ck_ws_send(websocket, "\xFF", 1, CK_WS_CONTINUATION) == CK_VALUE);
+    CHECK(ck_ws_send(websocket, "", 0, CK_WS_FIN | CK_WS_CONTINUATION) == CK_VALUE);
+    CHECK(ck_ws_send(websocket, "\xAC", 1, CK_WS_FIN | CK_WS_CONTINUATION) == CK_WS_SENT);
+    CHECK(ck_ws_send(websocket, "\xFF", 1, CK_WS_BINARY) == CK_WS_SENT);
+    CHECK(ck_ws_send(websocket, "\xFF", 1, CK_WS_FIN | CK_WS_CONTINUATION) == CK_WS_SENT);
+    settle();
+    CHECK_BYTES(client, "\x01\x02\xE2\x82\x89\x01\xFF\x80\x01\xAC\x02\x01\xFF\x80\x01\xFF");
+    close_server();
+}
+
 static void test_corks_and_handles(void)
 {
     peer *client = upgraded(NULL);
@@ -617,6 +635,7 @@ int main(void)
     test_pause();
     test_a_pause_is_not_idleness();
     test_order_of_what_is_sent();
+    test_text_is_utf8();
     test_corks_and_handles();
     test_memory_that_fails();
     close_world();

@@ -898,3 +898,55 @@ def test_extensions() -> None:
         sockets[0].greeted.append("Bob")
     with played(other) as lo:
         assert Peer(lo).send("a").texts() == ["False"]
+
+
+# -- Text is UTF-8, whoever says that it is text --
+
+
+def test_bytes_as_text_must_be_text() -> None:
+    refused: list[str] = []
+
+    def message(ws: Any, message: str, opcode: int) -> None:
+        for send in (
+            lambda: ws.send(b"\xff", OpCode.TEXT),
+            lambda: ws.send(b"\xe2\x82", OpCode.TEXT),
+            lambda: ws.publish("t", b"\xff", OpCode.TEXT),
+            lambda: app.publish("t", b"\xe2\x82", OpCode.TEXT),
+        ):
+            try:
+                send()
+            except ValueError as error:
+                refused.append(str(error))
+        ws.send(b"\xe2\x82\xac", OpCode.TEXT)
+        ws.send(b"\xff")
+
+    app = App()
+    app.ws("/", open=lambda ws: ws.subscribe("t"), message=message)
+    with Loopback(app) as lo:
+        client = lo.websocket("/")
+        client.send_text("go")
+        assert client.messages == ["\u20ac", b"\xff"]
+    assert [text.split(":")[0] for text in refused] == 2 * ["cannot send these bytes as TEXT"] + 2 * [
+        "cannot publish these bytes as TEXT"
+    ]
+
+
+def test_text_in_fragments_may_be_cut_anywhere() -> None:
+    def message(ws: Any, message: str, opcode: int) -> None:
+        ws.send_first_fragment(b"\xe2\x82", OpCode.TEXT)
+        ws.ping(b"\xff")
+        with pytest.raises(ValueError, match="not UTF-8"):
+            ws.send_last_fragment(b"\xff")
+        with pytest.raises(ValueError, match="not UTF-8"):
+            ws.send_last_fragment(b"")
+        ws.send_fragment(b"\xac")
+        ws.send_last_fragment(b"!")
+        ws.send_first_fragment(b"\xff")
+        ws.send_last_fragment(b"\xff")
+
+    app = App()
+    app.ws("/", message=message)
+    with Loopback(app) as lo:
+        client = lo.websocket("/")
+        client.send_text("go")
+        assert client.messages == ["\u20ac!", b"\xff\xff"]
