@@ -142,11 +142,12 @@ class LiveWebSocket(WebSocket):
         self._wake(False)
         if self._inbox is not None:
             self._inbox.wake()
+        tasks = self._tasks  # without the one that `close` may begin
         if not self._running:
             self._last()
-        if self._tasks:
+        if tasks:
             here = self._route.runtime.running_task()  # who has closed it itself goes on
-            for task in self._tasks:
+            for task in tasks:
                 if task is not here:
                     task.cancel()
 
