@@ -88,7 +88,7 @@ class WebSocket(WebSocketInbox, WebSocketFlow, TopicMethods):
                 first |= COMPRESS
             result = _ck_ws_send_text(self._handle, message, first | FIN if fin else first)
         else:
-            data, wanted = (message, BINARY) if kind is bytes else payload_of(message)
+            data, wanted = (message, BINARY) if kind is bytes else payload_of(message, self._route.runtime.dumps)
             first = wanted if opcode is None else opcode
             if compress:
                 first |= COMPRESS
