@@ -980,3 +980,21 @@ def test_text_in_fragments_may_be_cut_anywhere() -> None:
         client = lo.websocket("/")
         client.send_text("go")
         assert client.messages == ["\u20ac!", b"\xff\xff"]
+
+
+def test_what_is_accepted_must_be_a_response_and_a_protocol_text() -> None:
+    app = App()
+    opened: list[Any] = []
+
+    def upgrade(res: Any, req: Any, context: Any) -> None:
+        for wrong in (req, None, "res"):
+            with pytest.raises(TypeError, match="the response of the `upgrade` handler"):
+                context.accept(wrong)
+        with pytest.raises(TypeError, match="a subprotocol is str"):
+            context.accept(res, None)
+        context.accept(res)
+
+    app.ws("/", upgrade=upgrade, open=opened.append)
+    with played(app) as lo:
+        assert Peer(lo).answer.startswith(b"HTTP/1.1 101 ")
+    assert len(opened) == 1
