@@ -28,7 +28,7 @@ class AppTopics(AppStats):
             TypeError, ValueError, MemoryError: as `WebSocket.publish`.
             WrongThread: use app.defer.
         """
-        arguments = publish_arguments(topic, message, opcode, compress, key)
+        arguments = publish_arguments(topic, message, opcode, compress, key, self._dispatcher.dumps)
         self._check_publisher("publish")
         result = _ck_app_publish(self._native, *arguments) if self._native else 0
         if result < 0:

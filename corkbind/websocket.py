@@ -88,7 +88,7 @@ class WebSocket(WebSocketInbox, WebSocketFlow, TopicMethods):
                 first |= COMPRESS
             result = _ck_ws_send_text(self._handle, message, first | FIN if fin else first)
         else:
-            data, wanted = (message, BINARY) if kind is bytes else payload_of(message)
+            data, wanted = (message, BINARY) if kind is bytes else payload_of(message, self._route.runtime.dumps)
             first = wanted if opcode is None else opcode
             if compress:
                 first |= COMPRESS
@@ -119,7 +119,8 @@ class WebSocket(WebSocketInbox, WebSocketFlow, TopicMethods):
         """Return what has become of a message that has not just left, or raise."""
         if result < 0:
             raise self._refusal(result, first)
-        if result == ck.CK_WS_DROPPED and self._behavior.dropped is not None:
+        # Where the route closes in place of dropping, `close` has been told, which is the last.
+        if result == ck.CK_WS_DROPPED and self._behavior.dropped is not None and not self._closed:
             self._run(self._behavior.dropped, message, OpCode(first & 15))
         return _STATUS[result]
 

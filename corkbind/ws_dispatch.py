@@ -23,7 +23,7 @@ from corkbind._ffi.callbacks import websockets
 from corkbind._ffi.loader import lib
 from corkbind.dispatch import make_entry
 from corkbind.errors import ConnectionClosed, CorkbindError, refusal
-from corkbind.exchange import ENDED, Route, as_coroutine
+from corkbind.exchange import ENDED, ResponseCore, Route, as_coroutine
 from corkbind.request import _ck_py_remote_address
 from corkbind.websocket import WebSocket
 from corkbind.ws_origins import allowed
@@ -64,9 +64,14 @@ class UpgradeContext:
 
         Raises:
             ConnectionClosed: the client has gone.
+            TypeError: `response` is no response, or `protocol` no str.
             ValueError: the client does not offer the protocol.
             CorkbindError: an answer has begun already, or the request wants no WebSocket.
         """
+        if not isinstance(response, ResponseCore):  # a request has a handle as well
+            raise TypeError(f"accept() takes the response of the `upgrade` handler, not {type(response).__name__}")
+        if not isinstance(protocol, str):
+            raise TypeError(f'a subprotocol is str, and "" for none, not {type(protocol).__name__}')
         name = protocol.encode("latin-1", "replace")
         handle = lib.ck_upgrade(response._handle, name, len(name))
         if handle == ck.CK_VALUE:
@@ -142,11 +147,12 @@ class LiveWebSocket(WebSocket):
         self._wake(False)
         if self._inbox is not None:
             self._inbox.wake()
+        tasks = self._tasks  # without the one that `close` may begin
         if not self._running:
             self._last()
-        if self._tasks:
+        if tasks:
             here = self._route.runtime.running_task()  # who has closed it itself goes on
-            for task in self._tasks:
+            for task in tasks:
                 if task is not here:
                     task.cancel()
 

@@ -16,6 +16,7 @@ from corkbind.errors import refusal
 from corkbind.ws_payload import BINARY, COMPRESS, TEXT, payload_of
 
 if TYPE_CHECKING:
+    from corkbind.exchange import Route
     from corkbind.ws_behavior import WebSocketBehavior
 
 _ck_ws_subscribe: Callable[[int, bytes, int], int] = lib.ck_ws_subscribe
@@ -25,6 +26,7 @@ _ck_ws_topics: Callable[[int], list[str]] = lib.ck_py_ws_topics
 _ck_ws_publish: Callable[[int, bytes, int, bytes, int, int, bytes, int], int] = lib.ck_ws_publish
 
 Topic = str | bytes
+Dumps = Callable[[Any], str | bytes]
 
 _OVER: Final = (ck.CK_EXPIRED, ck.CK_FINISHED, ck.CK_ABORTED)
 
@@ -49,9 +51,9 @@ def topic_name(topic: Topic, what: str = "topic", least: int = 1) -> bytes:
     return name
 
 
-def _payload(message: Any, opcode: int | None) -> tuple[bytes, int]:
+def _payload(message: Any, opcode: int | None, dumps: Dumps) -> tuple[bytes, int]:
     """Return the bytes of a message, and its opcode."""
-    data, kind = (b"", TEXT) if message is None else payload_of(message)
+    data, kind = (b"", TEXT) if message is None else payload_of(message, dumps)
     if len(data) > ck.HOT_LENGTH:
         raise ValueError(f"cannot publish a message of {len(data)} bytes: 2**31 - 1 at most")
     if opcode is None:
@@ -61,10 +63,12 @@ def _payload(message: Any, opcode: int | None) -> tuple[bytes, int]:
     return data, int(opcode)
 
 
-def publish_arguments(topic: Topic, message: Any, opcode: int | None, compress: bool, key: Topic | None) -> tuple[Any, ...]:
+def publish_arguments(
+    topic: Topic, message: Any, opcode: int | None, compress: bool, key: Topic | None, dumps: Dumps
+) -> tuple[Any, ...]:
     """Return what follows the handle in a call that publishes."""
     name = topic_name(topic)
-    data, first = _payload(message, opcode)
+    data, first = _payload(message, opcode, dumps)
     if compress:
         first |= COMPRESS
     if key is None:
@@ -85,6 +89,7 @@ class TopicMethods:
 
     _handle: int
     _behavior: WebSocketBehavior
+    _route: Route
 
     def subscribe(self, topic: Topic) -> bool:
         """Receive from now on what is published to a topic, of 1 to 1,024 bytes.
@@ -160,7 +165,8 @@ class TopicMethods:
             ValueError: topic or key is too long, or the topic empty; another opcode; a lone surrogate.
             MemoryError, WrongThread
         """
-        count = _ck_ws_publish(self._handle, *publish_arguments(topic, message, opcode, compress, key))
+        arguments = publish_arguments(topic, message, opcode, compress, key, self._route.runtime.dumps)
+        count = _ck_ws_publish(self._handle, *arguments)
         return self._changed(count, "publish from")
 
     def _changed(self, result: int, doing: str) -> bool:

@@ -161,9 +161,22 @@ def test_names_and_history(server: Server) -> None:
     first.socket.close()
 
 
+def test_a_room_where_somebody_has_the_name(server: Server) -> None:
+    first, second, third = Person(server), Person(server), Person(server)
+    assert first.join("Ada", "Garden")["name"] == "Ada"
+    assert second.join("Ada", "Lobby")["name"] == "Ada"
+    third.join("Bob", "Lobby")
+    assert second.hear()["people"] == ["Ada", "Bob"]
+    assert second.join("Ada", "Garden")["name"] == "Ada 2"
+    assert third.hear() == {"type": "people", "people": ["Bob"], "name": "Ada", "came": False}
+    assert first.hear()["people"] == ["Ada", "Ada 2"]
+    for each in (first, second, third):
+        each.socket.shutdown()
+
+
 @pytest.mark.parametrize(
     "wish",
-    ["", "{", "[]", "1", '{"type":"fly"}', '{"type":"join"}', '{"type":"join","name":1,"room":"Lobby"}',
+    ["", "{", "[]", "1", "[" * 4000, '{"type":"fly"}', '{"type":"join"}', '{"type":"join","name":1,"room":"Lobby"}',
      '{"type":"join","name":"a","room":[]}', '{"type":"join","name":"\\ud800","room":"Lobby"}'],
 )  # fmt: skip
 def test_what_it_does_not_understand(server: Server, wish: str) -> None:

@@ -552,6 +552,28 @@ def test_handlers_when_the_client_goes(talk_ws: Talk, cancel: bool) -> None:
     talk_ws(app, client)
 
 
+def test_a_close_handler_that_waits_is_not_cancelled_by_the_end_that_it_is_told(talk_ws: Talk) -> None:
+    app = App(cancel_on_abort=True)
+    seen: list[Any] = []
+
+    async def close(ws: Any, code: int, reason: str) -> None:
+        await asyncio.sleep(0)
+        seen.append(code)
+
+    app.ws("/in-turn", message=lambda ws, text, opcode: ws.send(text), close=close)
+    app.ws("/beside", message=lambda ws, text, opcode: ws.send(text), close=close, concurrent=True)
+
+    async def client(address: str) -> None:
+        for path in ("/in-turn", "/beside"):
+            async with client_of(address, path) as connection:
+                await connection.send("a")
+                assert await connection.recv() == "a"
+            await until(lambda: app.stats()["open"] == 0)
+        await until(lambda: len(seen) == 2)
+
+    talk_ws(app, client)
+
+
 # -- The end of the app --
 
 

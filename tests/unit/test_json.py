@@ -14,6 +14,7 @@ import pytest
 from conftest import Client
 
 from corkbind import App, HttpRequest, HttpResponse
+from corkbind.testing import Loopback
 
 Talk = Callable[..., Any]
 VALUE = {"name": "Jürgen", "list": [1, 2.5, None, True]}
@@ -103,3 +104,38 @@ def test_what_is_no_serializer() -> None:
     for bad in (None, "json", SimpleNamespace(dumps=json.dumps), SimpleNamespace(dumps=1, loads=2)):
         with pytest.raises(TypeError, match="needs dumps and loads, or encode and decode"):
             app.json_serializer(bad)
+
+
+def test_messages_of_websockets_are_made_by_the_app_s_serializer() -> None:
+    app = App().json_serializer(SimpleNamespace(dumps=lambda value: f"mine {value}", loads=json.loads))
+
+    def told(ws: Any, message: str, opcode: int) -> None:
+        ws.subscribe("all")
+        ws.send([1])
+        app.publish("all", [2])
+        ws.publish("all", [3])
+
+    app.ws("/", message=told)
+    with Loopback(app, raise_app_errors=True) as lo:
+        first, second = lo.websocket("/"), lo.websocket("/")
+        second.send_text("go")
+        first.send_text("go")
+        assert first.messages == ["mine [1]", "mine [2]"]
+        assert second.messages == ["mine [1]", "mine [2]", "mine [2]", "mine [3]"]
+
+
+@pytest.mark.parametrize("value", [None, 1, ["a"]])
+def test_a_serializer_that_gives_neither_str_nor_bytes_sends_nothing(value: Any) -> None:
+    app = App().json_serializer(SimpleNamespace(dumps=lambda _: value, loads=json.loads))
+
+    def told(ws: Any, message: str, opcode: int) -> None:
+        for send in (ws.send, lambda data: ws.publish("all", data), lambda data: app.publish("all", data)):
+            with pytest.raises(TypeError, match="must give str or bytes"):
+                send({})
+        ws.send("end")
+
+    app.ws("/", message=told)
+    with Loopback(app, raise_app_errors=True) as lo:
+        client = lo.websocket("/")
+        client.send_text("go")
+        assert client.messages == ["end"]

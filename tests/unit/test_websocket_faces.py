@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import struct
@@ -602,6 +603,35 @@ def test_send_wait_never_drops(tasks: int) -> None:
     assert max(most) < 3000 + 17_000  # what may wait, and what was packed when it was looked at
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_close_is_the_last_where_it_is_closed_in_place_of_dropping(waits: bool) -> None:
+    app = App()
+    seen: list[Any] = []
+
+    def fill(ws: Any, message: str, opcode: OpCode) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(10):
+                ws.send(b"x" * 20_000)
+
+    async def fill_later(ws: Any, message: str, opcode: OpCode) -> None:
+        await asyncio.sleep(0)
+        fill(ws, message, opcode)
+
+    app.ws(
+        "/",
+        message=fill_later if waits else fill,
+        dropped=lambda ws, message, opcode: seen.append("dropped"),
+        close=lambda ws, code, reason: seen.append(code),
+        max_backpressure=50_000,
+        close_on_backpressure_limit=True,
+    )
+    with played(app) as lo:
+        client = Peer(lo)
+        client.connection.window = 0
+        client.send("go")
+    assert seen == [1006]
+
+
 def test_send_wait_packs_while_nothing_waits() -> None:
     app = App()
 
@@ -950,3 +980,21 @@ def test_text_in_fragments_may_be_cut_anywhere() -> None:
         client = lo.websocket("/")
         client.send_text("go")
         assert client.messages == ["\u20ac!", b"\xff\xff"]
+
+
+def test_what_is_accepted_must_be_a_response_and_a_protocol_text() -> None:
+    app = App()
+    opened: list[Any] = []
+
+    def upgrade(res: Any, req: Any, context: Any) -> None:
+        for wrong in (req, None, "res"):
+            with pytest.raises(TypeError, match="the response of the `upgrade` handler"):
+                context.accept(wrong)
+        with pytest.raises(TypeError, match="a subprotocol is str"):
+            context.accept(res, None)
+        context.accept(res)
+
+    app.ws("/", upgrade=upgrade, open=opened.append)
+    with played(app) as lo:
+        assert Peer(lo).answer.startswith(b"HTTP/1.1 101 ")
+    assert len(opened) == 1

@@ -52,12 +52,12 @@ class Chat:
         ws.room = ws.name = None
         ws.send({"type": "rooms", "rooms": ROOMS})
 
-    async def message(self, ws, message, opcode):
+    def message(self, ws, message, opcode):
         try:
             wish = json.loads(message)
             act = {"join": self.join, "say": self.say, "typing": self.typing}[wish["type"]]
             act(ws, wish)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             ws.end(4000, "not understood")
 
     def join(self, ws, wish):
