@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_ck_ws_send_text: Callable[[int, str, int], int] = lib.ck_ws_send_text
-_ck_ws_send_bytes: Callable[[int, bytes, int], int] = lib.ck_ws_send_bytes
+_ck_ws_send_text: Callable[[int, Any, int], int] = lib.ck_ws_send_text
+_ck_ws_send_bytes: Callable[[int, Any, int], int] = lib.ck_ws_send_bytes
 _ck_ws_close: Callable[[int, int, bytes, int], int] = lib.ck_ws_close
 _ck_ws_terminate: Callable[[int], int] = lib.ck_ws_terminate
 _ck_ws_compressed: Callable[[int], int] = lib.ck_ws_compressed
@@ -79,20 +79,22 @@ class WebSocket(WebSocketInbox, WebSocketFlow, TopicMethods):
         Raises:
             ConnectionClosed: the WebSocket is closed or closing.
             ValueError: a lone surrogate in text, or bytes as text that are not UTF-8; a ping or pong of more than 125 bytes.
+            TypeError: the opcode is no number.
             CorkbindError: another message has begun by a fragment and not ended.
         """
         kind = type(message)
+        wanted: int = TEXT
         if kind is str:
-            first: int = TEXT if opcode is None else opcode
-            if compress:
-                first |= COMPRESS
-            result = _ck_ws_send_text(self._handle, message, first | FIN if fin else first)
+            data, send = message, _ck_ws_send_text
         else:
             data, wanted = (message, BINARY) if kind is bytes else payload_of(message, self._route.runtime.dumps)
-            first = wanted if opcode is None else opcode
-            if compress:
-                first |= COMPRESS
-            result = _ck_ws_send_bytes(self._handle, data, first | FIN if fin else first)
+            send = _ck_ws_send_bytes
+        flags = FIN | COMPRESS if compress and fin else FIN if fin else COMPRESS if compress else 0
+        try:
+            first = (wanted if opcode is None else opcode) | flags
+        except TypeError:
+            raise TypeError(f"cannot send opcode {opcode!r}: it must be an OpCode") from None
+        result = send(self._handle, data, first)
         return SENT if result == ck.CK_WS_SENT else self._not_sent(result, first, message)
 
     def send_first_fragment(self, message: str | bytes, opcode: int | None = None, compress: bool = False) -> SendStatus:
@@ -147,7 +149,7 @@ class WebSocket(WebSocketInbox, WebSocketFlow, TopicMethods):
 
     # -- The end --
 
-    def end(self, code: int = 1000, message: str | bytes = "") -> None:
+    def end(self, code: int = 1000, message: str | bytes | None = None) -> None:
         """Close with a code and a reason, by the closing handshake; nothing happens when that has begun.
 
         Args:
@@ -156,10 +158,13 @@ class WebSocket(WebSocketInbox, WebSocketFlow, TopicMethods):
 
         Raises:
             ValueError: a close frame may not carry that.
+            TypeError: the reason is neither str nor bytes.
         """
         if isinstance(code, bool) or not isinstance(code, int):
             raise ValueError(f"a close code must be an int, not {code!r}")
-        reason = message.encode() if isinstance(message, str) else bytes(message)
+        if not isinstance(message, (str, bytes, bytearray, memoryview, type(None))):
+            raise TypeError(f"the reason of a close must be str or bytes, not {type(message).__name__}")
+        reason = message.encode() if isinstance(message, str) else bytes(message or b"")
         if len(reason) > _REASON_MOST:
             raise ValueError(f"the reason of a close has {_REASON_MOST} bytes at most, not {len(reason)}")
         if not 1000 <= code <= 4999 or code == 1005:

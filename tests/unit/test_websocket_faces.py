@@ -998,3 +998,19 @@ def test_what_is_accepted_must_be_a_response_and_a_protocol_text() -> None:
     with played(app) as lo:
         assert Peer(lo).answer.startswith(b"HTTP/1.1 101 ")
     assert len(opened) == 1
+
+
+def test_arguments_of_another_type() -> None:
+    def message(ws: Any, message: str, opcode: int) -> None:
+        with pytest.raises(TypeError, match="cannot send opcode 'text': it must be an OpCode"):
+            ws.send("x", "text")
+        with pytest.raises(TypeError, match="the reason of a close must be str or bytes, not int"):
+            ws.end(1000, 5)
+        ws.end(1000, None)
+
+    app = App()
+    app.ws("/", message=message)
+    with Loopback(app) as lo:
+        client = lo.websocket("/")
+        client.send_text("go")
+        assert (client.messages, client.close_code, client.close_reason) == ([], 1000, "")
