@@ -15,6 +15,7 @@ extern "C" {
 
 struct sockaddr;
 struct iovec;
+struct mmsghdr;
 struct epoll_event;
 
 /* Every system call of a loop goes through such a table. The first parameter is
@@ -26,6 +27,7 @@ struct us_sys_t {
     int (*bind)(struct us_sys_t *sys, int fd, const struct sockaddr *address, unsigned int length);
     int (*listen)(struct us_sys_t *sys, int fd, int backlog);
     int (*accept4)(struct us_sys_t *sys, int fd, struct sockaddr *address, unsigned int *length, int flags);
+    int (*connect)(struct us_sys_t *sys, int fd, const struct sockaddr *address, unsigned int length);
     int (*setsockopt)(struct us_sys_t *sys, int fd, int level, int name, const void *value, unsigned int length);
     int (*getsockopt)(struct us_sys_t *sys, int fd, int level, int name, void *value, unsigned int *length);
     int (*getsockname)(struct us_sys_t *sys, int fd, struct sockaddr *address, unsigned int *length);
@@ -37,6 +39,8 @@ struct us_sys_t {
     /* Like sendfile(2) from `offset` of a regular file; a socket that is gone gives
      * EPIPE and no signal. Files are the process's own, whatever sockets are. */
     ssize_t (*sendfile)(struct us_sys_t *sys, int fd, int file, int64_t offset, size_t length);
+    int (*recvmmsg)(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags);
+    int (*sendmmsg)(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags);
     int (*file_dup)(struct us_sys_t *sys, int file); /* closed on exec */
     int (*file_close)(struct us_sys_t *sys, int file);
     int (*shutdown)(struct us_sys_t *sys, int fd, int how);
@@ -110,6 +114,18 @@ LIBUS_EXPORT int us_socket_sendfile(int ssl, struct us_socket_t *s, int file, in
 /* Returns the errno of the last failed send or receive on the socket, 0 when
  * none failed: tells EPIPE from a full kernel buffer after a short write. */
 LIBUS_EXPORT int us_socket_last_error(struct us_socket_t *s);
+
+/* Like us_create_udp_packet_buffer, with memory from a table of the caller's.
+ * Borrows `sys`, which must outlive the buffer. Destructor: us_udp_packet_buffer_free. */
+LIBUS_EXPORT struct us_udp_packet_buffer_t *us_create_udp_packet_buffer_on(struct us_sys_t *sys);
+
+/* Frees a packet buffer that no socket uses any more. Invalidates `buf` at once. */
+LIBUS_EXPORT void us_udp_packet_buffer_free(struct us_udp_packet_buffer_t *buf);
+
+/* Closes a datagram socket; legal inside its callbacks. A buffer that was made with
+ * the socket goes with it. No callback runs any more. Idempotent within the iteration.
+ * Invalidates `s` after the iteration. */
+LIBUS_EXPORT void us_udp_socket_close(struct us_udp_socket_t *s);
 
 /* Returns the number of sends (system calls that moved bytes out) on sockets of
  * this loop since its creation. */
