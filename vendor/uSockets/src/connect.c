@@ -109,9 +109,9 @@ void us_internal_connecting_ready(struct us_socket_t *s, int error) {
 
 /* ---- The interface ------------------------------------------------------- */
 
-static struct us_socket_t *create(struct us_socket_context_t *context, int ext_size) {
-    if (ext_size < 0 || context->closing || context->dead) {
-        errno = ext_size < 0 ? EINVAL : ECANCELED;
+static struct us_socket_t *create(int ssl, struct us_socket_context_t *context, int ext_size) {
+    if (ssl || ext_size < 0 || context->closing || context->dead) {
+        errno = ssl ? ENOTSUP : ext_size < 0 ? EINVAL : ECANCELED;
         return NULL;
     }
     (void) us_internal_prepare_retries(context->loop);
@@ -138,9 +138,8 @@ static struct us_socket_t *connecting(struct us_socket_context_t *context, struc
 
 struct us_socket_t *us_socket_context_connect(int ssl, struct us_socket_context_t *context, const char *host, int port,
     const char *source_host, int options, int socket_ext_size) {
-    (void) ssl;
     (void) options;
-    struct us_socket_t *s = create(context, socket_ext_size);
+    struct us_socket_t *s = create(ssl, context, socket_ext_size);
     if (!s) return NULL;
     struct attempt *attempt = attempt_of(s);
     if (bsd_look_up(host, port, SOCK_STREAM, 0, &attempt->targets)) {
@@ -157,9 +156,8 @@ struct us_socket_t *us_socket_context_connect(int ssl, struct us_socket_context_
 
 struct us_socket_t *us_socket_context_connect_unix(int ssl, struct us_socket_context_t *context, const char *server_path,
     int options, int socket_ext_size) {
-    (void) ssl;
     (void) options;
-    struct us_socket_t *s = create(context, socket_ext_size);
+    struct us_socket_t *s = create(ssl, context, socket_ext_size);
     if (!s) return NULL;
     s->p.fd = bsd_connect_unix(context->loop->sys, server_path);
     if (s->p.fd < 0) return give_up(context, s, errno);

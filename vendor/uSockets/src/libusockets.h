@@ -229,7 +229,7 @@ LIBUS_EXPORT void us_listen_socket_close(int ssl, struct us_listen_socket_t *ls)
  * fails at once: EADDRNOTAVAIL (also: host not found, or source_host of the wrong
  * family), EINVAL (bad port or size), ECANCELED (the context is being closed or is
  * freed: an on_close that connects again ends there), ECONNREFUSED, ENETUNREACH, EMFILE, ENFILE,
- * ENOMEM, ENOSPC and what connect(2) says.
+ * ENOMEM, ENOSPC, ENOTSUP (a nonzero `ssl`) and what connect(2) says.
  * Owned by the context. Destructor: us_socket_close_connecting, us_socket_close. */
 LIBUS_EXPORT struct us_socket_t *us_socket_context_connect(int ssl, struct us_socket_context_t *context,
     const char *host, int port, const char *source_host, int options, int socket_ext_size);

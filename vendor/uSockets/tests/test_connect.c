@@ -298,6 +298,8 @@ static void what_fails_at_once_gives_null(void) {
     CHECK(us_socket_context_connect(0, clients, "127.0.0.1", port_of(listener), NULL, 0, 0) == NULL);
     CHECK_EQUAL(errno, ENOMEM);
     fail_nothing();
+    CHECK(us_socket_context_connect(1, clients, "127.0.0.1", 80, NULL, 0, 0) == NULL && errno == ENOTSUP);
+    CHECK(us_socket_context_connect_unix(1, clients, "/x", 0, 0) == NULL && errno == ENOTSUP);
     CHECK(us_socket_context_connect(0, clients, "127.0.0.1", 65536, NULL, 0, 0) == NULL && errno == EINVAL);
     CHECK(us_socket_context_connect(0, clients, "127.0.0.1", -1, NULL, 0, 0) == NULL && errno == EINVAL);
     CHECK(us_socket_context_connect(0, clients, "127.0.0.1", 80, NULL, 0, -1) == NULL && errno == EINVAL);
