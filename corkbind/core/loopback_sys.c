@@ -702,10 +702,10 @@ void ck_loopback_sys_init(ck_loopback *world)
     world->sys = (struct us_sys_t) {
         .socket = s_socket, .bind = s_bind, .listen = s_listen, .accept4 = s_accept4, .connect = s_connect, .setsockopt = s_setsockopt,
         .getsockopt = s_getsockopt, .getsockname = s_getsockname, .getpeername = s_getpeername, .recv = s_recv,
-        .send = s_send, .sendv = s_sendv, .sendfile = s_sendfile, .recvmmsg = s_mmsg, .sendmmsg = s_mmsg,
-        .file_dup = s_file_dup, .file_close = s_file_close, .shutdown = s_shutdown, .close = s_close, .unlink = s_unlink,
+        .send = s_send, .sendv = s_sendv, .sendfile = s_sendfile, .file_dup = s_file_dup,
+        .file_close = s_file_close, .shutdown = s_shutdown, .close = s_close, .unlink = s_unlink,
         .epoll_create1 = s_epoll_create1, .epoll_ctl = s_epoll_ctl, .epoll_wait = s_epoll_wait,
-        .eventfd = s_eventfd, .timerfd_create = s_timerfd_create, .timerfd_settime = s_timerfd_settime,
+        .recvmmsg = s_mmsg, .sendmmsg = s_mmsg, .eventfd = s_eventfd, .timerfd_create = s_timerfd_create, .timerfd_settime = s_timerfd_settime,
         .read = s_read, .write = s_write, .open_spare = s_open_spare, .monotonic_ns = s_monotonic_ns,
         .wall_seconds = s_wall_seconds, .alloc = s_alloc, .resize = s_resize, .release = s_release,
     };

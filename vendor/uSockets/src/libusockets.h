@@ -163,6 +163,12 @@ LIBUS_EXPORT void us_socket_context_on_pre_open(int ssl, struct us_socket_contex
 LIBUS_EXPORT void us_socket_context_on_open(int ssl, struct us_socket_context_t *context,
     struct us_socket_t *(*on_open)(struct us_socket_t *s, int is_client, char *ip, int ip_length));
 
+/* on_connect_error: once instead of on_open, where a connect of ours failed; `code`
+ * is an errno, that of the first address if there were several. The socket is
+ * closed already, there is no on_close. */
+LIBUS_EXPORT void us_socket_context_on_connect_error(int ssl, struct us_socket_context_t *context,
+    struct us_socket_t *(*on_connect_error)(struct us_socket_t *s, int code));
+
 /* on_close: once for each on_open. `code` and `reason` are those given to
  * us_socket_close; where the loop closes, code is 0 after both directions have
  * ended, else an errno, and reason is NULL. The descriptor is closed already. */
@@ -191,13 +197,7 @@ LIBUS_EXPORT void us_socket_context_on_long_timeout(int ssl, struct us_socket_co
 LIBUS_EXPORT void us_socket_context_on_end(int ssl, struct us_socket_context_t *context,
     struct us_socket_t *(*on_end)(struct us_socket_t *s));
 
-/* on_connect_error: once instead of on_open, where a connect of ours failed; `code`
- * is an errno, that of the first address if there were several. The socket is
- * closed already, there is no on_close. */
-LIBUS_EXPORT void us_socket_context_on_connect_error(int ssl, struct us_socket_context_t *context,
-    struct us_socket_t *(*on_connect_error)(struct us_socket_t *s, int code));
-
-/* ---- Listen, connect and adopt ---------------------------------------------------- */
+/* ---- Listen and adopt ---------------------------------------------------- */
 
 /* Listens on `host` (name or address; NULL = all interfaces, IPv6 and IPv4) and
  * `port` (0 = any free one: ask us_socket_local_port). `options` is a
@@ -218,36 +218,6 @@ LIBUS_EXPORT struct us_listen_socket_t *us_socket_context_listen_unix(int ssl, s
  * Invalidates `ls` after the iteration. */
 LIBUS_EXPORT void us_listen_socket_close(int ssl, struct us_listen_socket_t *ls);
 
-/* Connects to `host` (name or address; NULL = this machine) and `port`, from the
- * address of `source_host` unless it is NULL. `options` must be 0. A name is looked
- * up before this returns, which blocks for as long as that takes: give an address
- * where that may not be. Its addresses are tried in the order of look-up, one when
- * the one before has failed; us_socket_timeout counts over all.
- * Returns a connecting socket: it ends in on_open (is_client 1) or on_connect_error,
- * in an iteration to come, and until then has nothing but its context, ext, timeouts
- * and closing; all else has no effect on it or fails. Returns NULL when every address
- * fails at once: EADDRNOTAVAIL (also: host not found, or source_host of the wrong
- * family), EINVAL (bad port or size), ECANCELED (the context is being closed or is
- * freed: an on_close that connects again ends there), ECONNREFUSED, ENETUNREACH, EMFILE, ENFILE,
- * ENOMEM, ENOSPC, ENOTSUP (a nonzero `ssl`) and what connect(2) says.
- * Owned by the context. Destructor: us_socket_close_connecting, us_socket_close. */
-LIBUS_EXPORT struct us_socket_t *us_socket_context_connect(int ssl, struct us_socket_context_t *context,
-    const char *host, int port, const char *source_host, int options, int socket_ext_size);
-
-/* Connects to a unix path; on_open has no address then. Returns as above: NULL with
- * ENOENT or ECONNREFUSED when nobody listens, EAGAIN when the listener's queue is
- * full, ENAMETOOLONG. */
-LIBUS_EXPORT struct us_socket_t *us_socket_context_connect_unix(int ssl, struct us_socket_context_t *context,
-    const char *server_path, int options, int socket_ext_size);
-
-/* Returns 1 if the socket is open, 0 while it is connecting or when it is closed. */
-LIBUS_EXPORT int us_socket_is_established(int ssl, struct us_socket_t *s);
-
-/* Gives up connecting; no callback runs, as when us_socket_close or the end of the
- * context does it. No effect on a socket that is open or closed. Returns `s`.
- * Invalidates `s` after the iteration. */
-LIBUS_EXPORT struct us_socket_t *us_socket_close_connecting(int ssl, struct us_socket_t *s);
-
 /* Makes a socket of a connected stream descriptor, such as one taken over by
  * on_pre_open, maybe in another thread's loop. `addr_ip` and `addr_ip_length`
  * are passed to on_open.
@@ -265,6 +235,38 @@ LIBUS_EXPORT struct us_socket_t *us_adopt_accepted_socket(int ssl, struct us_soc
  * is returned. */
 LIBUS_EXPORT struct us_socket_t *us_socket_context_adopt_socket(int ssl, struct us_socket_context_t *context,
     struct us_socket_t *s, int ext_size);
+
+/* ---- Connect ------------------------------------------------------------- */
+
+/* Connects to `host` (name or address; NULL = this machine) and `port`, from the
+ * address of `source_host` unless it is NULL. `options` is ignored. A name is looked
+ * up before this returns, which blocks for as long as that takes: give an address
+ * where that may not be. Its addresses are tried in the order of look-up, one when
+ * the one before has failed; us_socket_timeout counts over all.
+ * Returns a connecting socket: it ends in on_open (is_client 1) or on_connect_error,
+ * in an iteration to come, and until then has nothing but its context, ext, timeouts
+ * and closing; all else has no effect on it or fails. Returns NULL when every address
+ * fails at once: EADDRNOTAVAIL (also: host not found, or source_host of the wrong
+ * family), EINVAL (bad port or size), ECANCELED (the context is being closed or is
+ * freed: an on_close that connects again ends there), ENOTSUP (a nonzero `ssl`),
+ * EMFILE, ENFILE, ENOMEM, ENOSPC, ECONNREFUSED, ENETUNREACH and what connect(2) says.
+ * Owned by the context. Destructor: us_socket_close_connecting, us_socket_close. */
+LIBUS_EXPORT struct us_socket_t *us_socket_context_connect(int ssl, struct us_socket_context_t *context,
+    const char *host, int port, const char *source_host, int options, int socket_ext_size);
+
+/* Connects to a unix path; on_open has no address then. Returns as above: NULL with
+ * ENOENT or ECONNREFUSED when nobody listens, EAGAIN when the listener's queue is
+ * full, ENAMETOOLONG. */
+LIBUS_EXPORT struct us_socket_t *us_socket_context_connect_unix(int ssl, struct us_socket_context_t *context,
+    const char *server_path, int options, int socket_ext_size);
+
+/* Returns 1 if the socket is open, 0 while it is connecting or when it is closed. */
+LIBUS_EXPORT int us_socket_is_established(int ssl, struct us_socket_t *s);
+
+/* Gives up connecting; no callback runs, as when us_socket_close or the end of the
+ * context does it. No effect on a socket that is open or closed. Returns `s`.
+ * Invalidates `s` after the iteration. */
+LIBUS_EXPORT struct us_socket_t *us_socket_close_connecting(int ssl, struct us_socket_t *s);
 
 /* ---- Sockets ------------------------------------------------------------- */
 

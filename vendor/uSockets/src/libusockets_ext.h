@@ -39,10 +39,10 @@ struct us_sys_t {
     /* Like sendfile(2) from `offset` of a regular file; a socket that is gone gives
      * EPIPE and no signal. Files are the process's own, whatever sockets are. */
     ssize_t (*sendfile)(struct us_sys_t *sys, int fd, int file, int64_t offset, size_t length);
-    int (*recvmmsg)(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags);
-    int (*sendmmsg)(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags);
     int (*file_dup)(struct us_sys_t *sys, int file); /* closed on exec */
     int (*file_close)(struct us_sys_t *sys, int file);
+    int (*recvmmsg)(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags);
+    int (*sendmmsg)(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags);
     int (*shutdown)(struct us_sys_t *sys, int fd, int how);
     int (*close)(struct us_sys_t *sys, int fd);
     int (*unlink)(struct us_sys_t *sys, const char *path);
@@ -100,6 +100,18 @@ LIBUS_EXPORT void us_loop_sweep(struct us_loop_t *loop);
  * EPOLLHUP, `events` a set of LIBUS_SOCKET_READABLE and LIBUS_SOCKET_WRITABLE. */
 LIBUS_EXPORT void us_poll_on_ready(struct us_poll_t *p, void (*cb)(struct us_poll_t *p, int error, int events));
 
+/* Like us_create_udp_packet_buffer, with memory from a table of the caller's.
+ * Borrows `sys`, which must outlive the buffer. Destructor: us_udp_packet_buffer_free. */
+LIBUS_EXPORT struct us_udp_packet_buffer_t *us_create_udp_packet_buffer_on(struct us_sys_t *sys);
+
+/* Frees a packet buffer that no socket uses any more. Invalidates `buf` at once. */
+LIBUS_EXPORT void us_udp_packet_buffer_free(struct us_udp_packet_buffer_t *buf);
+
+/* Closes a datagram socket; legal inside its callbacks. A buffer that was made with
+ * the socket goes with it. No callback runs any more. Idempotent within the iteration.
+ * Invalidates `s` after the iteration. */
+LIBUS_EXPORT void us_udp_socket_close(struct us_udp_socket_t *s);
+
 /* Stops (0) or resumes (1) reading; data waits in the kernel meanwhile. A paused
  * socket still reports errors and hang-ups. No effect on a closed socket. */
 LIBUS_EXPORT void us_socket_read_enabled(struct us_socket_t *s, int enabled);
@@ -114,18 +126,6 @@ LIBUS_EXPORT int us_socket_sendfile(int ssl, struct us_socket_t *s, int file, in
 /* Returns the errno of the last failed send or receive on the socket, 0 when
  * none failed: tells EPIPE from a full kernel buffer after a short write. */
 LIBUS_EXPORT int us_socket_last_error(struct us_socket_t *s);
-
-/* Like us_create_udp_packet_buffer, with memory from a table of the caller's.
- * Borrows `sys`, which must outlive the buffer. Destructor: us_udp_packet_buffer_free. */
-LIBUS_EXPORT struct us_udp_packet_buffer_t *us_create_udp_packet_buffer_on(struct us_sys_t *sys);
-
-/* Frees a packet buffer that no socket uses any more. Invalidates `buf` at once. */
-LIBUS_EXPORT void us_udp_packet_buffer_free(struct us_udp_packet_buffer_t *buf);
-
-/* Closes a datagram socket; legal inside its callbacks. A buffer that was made with
- * the socket goes with it. No callback runs any more. Idempotent within the iteration.
- * Invalidates `s` after the iteration. */
-LIBUS_EXPORT void us_udp_socket_close(struct us_udp_socket_t *s);
 
 /* Returns the number of sends (system calls that moved bytes out) on sockets of
  * this loop since its creation. */

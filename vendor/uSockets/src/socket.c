@@ -263,8 +263,9 @@ void us_socket_flush(int ssl, struct us_socket_t *s) {
 }
 
 void us_socket_shutdown(int ssl, struct us_socket_t *s) {
+    if (s->p.flags & SOCKET_CONNECTING) return;
     (void) ssl;
-    if (s->p.flags & (POLL_DEAD | SOCKET_SHUT_DOWN | SOCKET_CONNECTING)) return;
+    if (is_dead(s) || s->p.flags & SOCKET_SHUT_DOWN) return;
     bsd_shutdown_write(s->context->loop->sys, s->p.fd);
     set_flag(s, SOCKET_SHUT_DOWN);
     clear_flag(s, SOCKET_SEND_LATER);

@@ -11,8 +11,8 @@
 #include <sys/uio.h>
 
 enum call {
-    CALL_NONE, CALL_SOCKET, CALL_BIND, CALL_LISTEN, CALL_ACCEPT, CALL_CONNECT, CALL_SETSOCKOPT, CALL_GETSOCKOPT, CALL_GETSOCKNAME, CALL_GETPEERNAME,
-    CALL_RECV, CALL_SEND, CALL_SENDV, CALL_SENDFILE, CALL_RECVMMSG, CALL_SENDMMSG, CALL_SHUTDOWN, CALL_UNLINK, CALL_EPOLL_CREATE, CALL_EPOLL_CTL, CALL_EPOLL_WAIT, CALL_EVENTFD,
+    CALL_NONE, CALL_SOCKET, CALL_BIND, CALL_LISTEN, CALL_ACCEPT, CALL_CONNECT, CALL_RECVMMSG, CALL_SENDMMSG, CALL_SETSOCKOPT, CALL_GETSOCKOPT, CALL_GETSOCKNAME, CALL_GETPEERNAME,
+    CALL_RECV, CALL_SEND, CALL_SENDV, CALL_SENDFILE, CALL_SHUTDOWN, CALL_UNLINK, CALL_EPOLL_CREATE, CALL_EPOLL_CTL, CALL_EPOLL_WAIT, CALL_EVENTFD,
     CALL_TIMERFD_CREATE, CALL_TIMERFD_SETTIME, CALL_READ, CALL_WRITE, CALL_OPEN_SPARE, CALL_ALLOC, CALL_COUNT
 };
 
@@ -227,9 +227,9 @@ static inline struct us_sys_t *faults_reset(void) {
     faults.sys.send = f_send;
     faults.sys.sendv = f_sendv;
     faults.sys.sendfile = f_sendfile;
+    faults.sys.shutdown = f_shutdown;
     faults.sys.recvmmsg = f_recvmmsg;
     faults.sys.sendmmsg = f_sendmmsg;
-    faults.sys.shutdown = f_shutdown;
     faults.sys.close = f_close;
     faults.sys.unlink = f_unlink;
     faults.sys.epoll_create1 = f_epoll_create1;
