@@ -202,10 +202,15 @@ static void unlist(ck_loopback *world, int *list, int index)
 
 /* ---- Listening and accepting ---- */
 
+/* There are streams only. */
 static int s_socket(struct us_sys_t *sys, int domain, int type, int protocol)
 {
-    (void) domain, (void) type, (void) protocol;
+    (void) domain, (void) protocol;
     ck_loopback *world = world_of(sys);
+    if (type & SOCK_DGRAM) {
+        errno = EPROTONOSUPPORT;
+        return -1;
+    }
     return fails(world, CK_CALL_SOCKET) ? -1 : open_descriptor(world, CK_FD_LISTENER, &world->listeners);
 }
 
@@ -272,6 +277,16 @@ static int s_accept4(struct us_sys_t *sys, int fd, struct sockaddr *address, uns
     world->descriptors[accepted - CK_LOOPBACK_FD_FIRST].client = client;
     give_address(client->address, client->address_length, client->port, address, length);
     return accepted;
+}
+
+/* Nobody in this world listens but the server itself. */
+static int s_connect(struct us_sys_t *sys, int fd, const struct sockaddr *address, unsigned int length)
+{
+    (void) address, (void) length;
+    if (descriptor_of(world_of(sys), fd)) {
+        errno = ECONNREFUSED;
+    }
+    return -1;
 }
 
 static int s_setsockopt(struct us_sys_t *sys, int fd, int level, int name, const void *value, unsigned int length)
@@ -408,6 +423,16 @@ static ssize_t s_send(struct us_sys_t *sys, int fd, const void *buffer, size_t l
 {
     struct iovec vector = {.iov_base = (void *) (uintptr_t) buffer, .iov_len = length};
     return s_sendv(sys, fd, &vector, 1, flags);
+}
+
+/* No descriptor is a datagram socket. */
+static int s_mmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags)
+{
+    (void) messages, (void) count, (void) flags;
+    if (descriptor_of(world_of(sys), fd)) {
+        errno = EOPNOTSUPP;
+    }
+    return -1;
 }
 
 /* Files are real ones. A part of one counts as a send. */
@@ -675,12 +700,12 @@ static void s_release(struct us_sys_t *sys, void *memory)
 void ck_loopback_sys_init(ck_loopback *world)
 {
     world->sys = (struct us_sys_t) {
-        .socket = s_socket, .bind = s_bind, .listen = s_listen, .accept4 = s_accept4, .setsockopt = s_setsockopt,
+        .socket = s_socket, .bind = s_bind, .listen = s_listen, .accept4 = s_accept4, .connect = s_connect, .setsockopt = s_setsockopt,
         .getsockopt = s_getsockopt, .getsockname = s_getsockname, .getpeername = s_getpeername, .recv = s_recv,
         .send = s_send, .sendv = s_sendv, .sendfile = s_sendfile, .file_dup = s_file_dup,
         .file_close = s_file_close, .shutdown = s_shutdown, .close = s_close, .unlink = s_unlink,
         .epoll_create1 = s_epoll_create1, .epoll_ctl = s_epoll_ctl, .epoll_wait = s_epoll_wait,
-        .eventfd = s_eventfd, .timerfd_create = s_timerfd_create, .timerfd_settime = s_timerfd_settime,
+        .recvmmsg = s_mmsg, .sendmmsg = s_mmsg, .eventfd = s_eventfd, .timerfd_create = s_timerfd_create, .timerfd_settime = s_timerfd_settime,
         .read = s_read, .write = s_write, .open_spare = s_open_spare, .monotonic_ns = s_monotonic_ns,
         .wall_seconds = s_wall_seconds, .alloc = s_alloc, .resize = s_resize, .release = s_release,
     };

@@ -169,6 +169,20 @@ static inline int s_accept4(struct us_sys_t *sys, int fd, struct sockaddr *addre
     return accepted;
 }
 
+static inline int s_connect(struct us_sys_t *sys, int fd, const struct sockaddr *address, unsigned int length)
+{
+    (void) sys, (void) fd, (void) address, (void) length;
+    errno = ECONNREFUSED;
+    return -1;
+}
+
+static inline int s_mmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags)
+{
+    (void) sys, (void) fd, (void) messages, (void) count, (void) flags;
+    errno = EOPNOTSUPP;
+    return -1;
+}
+
 static inline int s_setsockopt(struct us_sys_t *sys, int fd, int level, int name, const void *value, unsigned int length)
 {
     (void) sys, (void) fd, (void) level, (void) name, (void) value, (void) length;
@@ -459,11 +473,11 @@ static inline void s_release(struct us_sys_t *sys, void *memory)
 }
 
 static const struct us_sys_t world_sys = {
-    .socket = s_socket, .bind = s_bind, .listen = s_listen, .accept4 = s_accept4, .setsockopt = s_setsockopt,
+    .socket = s_socket, .bind = s_bind, .listen = s_listen, .accept4 = s_accept4, .connect = s_connect, .setsockopt = s_setsockopt,
     .getsockopt = s_getsockopt, .getsockname = s_getname, .getpeername = s_getname, .recv = s_recv, .send = s_send,
     .sendv = s_sendv, .sendfile = s_sendfile, .file_dup = s_file_dup, .file_close = s_file_close, .shutdown = s_shutdown, .close = s_close, .unlink = s_unlink, .epoll_create1 = s_epoll_create1,
     .epoll_ctl = s_epoll_ctl, .epoll_wait = s_epoll_wait, .eventfd = s_eventfd, .timerfd_create = s_timerfd_create,
-    .timerfd_settime = s_timerfd_settime, .read = s_read, .write = s_write, .open_spare = s_open_spare,
+    .timerfd_settime = s_timerfd_settime, .recvmmsg = s_mmsg, .sendmmsg = s_mmsg, .read = s_read, .write = s_write, .open_spare = s_open_spare,
     .monotonic_ns = s_monotonic_ns, .wall_seconds = s_wall_seconds, .alloc = s_alloc, .resize = s_resize,
     .release = s_release,
 };

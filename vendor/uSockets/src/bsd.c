@@ -41,31 +41,43 @@ static int listen_on(struct us_sys_t *sys, const struct sockaddr *address, unsig
     return fd;
 }
 
+static int without_ipv6(int error) {
+    return error == EAFNOSUPPORT || error == EPROTONOSUPPORT || error == EADDRNOTAVAIL;
+}
+
 static int listen_on_all(struct us_sys_t *sys, int port, int options) {
     struct sockaddr_in6 any6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t) port), .sin6_addr = in6addr_any};
     int fd = listen_on(sys, (struct sockaddr *) &any6, sizeof any6, options);
-    if (fd >= 0 || (errno != EAFNOSUPPORT && errno != EPROTONOSUPPORT && errno != EADDRNOTAVAIL)) return fd;
+    if (fd >= 0 || !without_ipv6(errno)) return fd;
     struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons((uint16_t) port), .sin_addr = {htonl(INADDR_ANY)}};
     return listen_on(sys, (struct sockaddr *) &any, sizeof any, options);
 }
 
-int bsd_listen_tcp(struct us_sys_t *sys, const char *host, int port, int options) {
-    if (port < 0 || port > 65535) {
+static int bad_port(int port) {
+    return port < 0 || port > 65535;
+}
+
+/* Finds the addresses of a name, the best first; `host` NULL is this machine, or
+ * with AI_PASSIVE all its interfaces. It blocks. */
+int bsd_look_up(const char *host, int port, int type, int flags, struct addrinfo **found) {
+    char service[8];
+    if (bad_port(port)) {
         errno = EINVAL;
         return -1;
     }
-    if (!host) return listen_on_all(sys, port, options);
-
-    char service[8];
     snprintf(service, sizeof service, "%d", port);
-    struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    struct addrinfo hints = {.ai_flags = flags | AI_NUMERICSERV, .ai_family = AF_UNSPEC, .ai_socktype = type};
+    int failed = getaddrinfo(host, service, &hints, found);
+    if (failed == 0) return 0;
+    if (failed == EAI_MEMORY) errno = ENOMEM;
+    else if (failed != EAI_SYSTEM) errno = EADDRNOTAVAIL;
+    return -1;
+}
+
+int bsd_listen_tcp(struct us_sys_t *sys, const char *host, int port, int options) {
     struct addrinfo *found;
-    int failed = getaddrinfo(host, service, &hints, &found);
-    if (failed) {
-        if (failed == EAI_MEMORY) errno = ENOMEM;
-        else if (failed != EAI_SYSTEM) errno = EADDRNOTAVAIL;
-        return -1;
-    }
+    if (!host && !bad_port(port)) return listen_on_all(sys, port, options);
+    if (bsd_look_up(host, port, SOCK_STREAM, AI_PASSIVE, &found)) return -1;
     int fd = -1;
     for (struct addrinfo *a = found; a && fd < 0; a = a->ai_next) fd = listen_on(sys, a->ai_addr, a->ai_addrlen, options);
     int error = errno;
@@ -84,14 +96,20 @@ int bsd_path_identity(const char *path, dev_t *device, ino_t *inode) {
     return 1;
 }
 
-int bsd_listen_unix(struct us_sys_t *sys, const char *path) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
+static int unix_address(const char *path, struct sockaddr_un *address) {
     size_t length = strlen(path);
-    if (length == 0 || length >= sizeof address.sun_path) {
+    if (length == 0 || length >= sizeof address->sun_path) {
         errno = length ? ENAMETOOLONG : EINVAL;
         return -1;
     }
-    memcpy(address.sun_path, path, length + 1);
+    *address = (struct sockaddr_un) {.sun_family = AF_UNIX};
+    memcpy(address->sun_path, path, length + 1);
+    return 0;
+}
+
+int bsd_listen_unix(struct us_sys_t *sys, const char *path) {
+    struct sockaddr_un address;
+    if (unix_address(path, &address)) return -1;
     int fd = sys->socket(sys, AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return -1;
     dev_t device;
@@ -107,13 +125,13 @@ int bsd_listen_unix(struct us_sys_t *sys, const char *path) {
 
 /* An IPv4 peer of a dual-stack listener appears as ::ffff:a.b.c.d. It is an IPv4
  * peer all the same, and is given as one. */
-static void read_address(const struct sockaddr_storage *from, struct bsd_address *to) {
+static void read_address(const struct sockaddr *from, struct bsd_address *to) {
     to->ip_length = 0;
-    if (from->ss_family == AF_INET) {
-        memcpy(to->ip, &((const struct sockaddr_in *) from)->sin_addr, 4);
+    if (from->sa_family == AF_INET) {
+        memcpy(to->ip, &((const struct sockaddr_in *) (const void *) from)->sin_addr, 4);
         to->ip_length = 4;
-    } else if (from->ss_family == AF_INET6) {
-        const struct in6_addr *ip = &((const struct sockaddr_in6 *) from)->sin6_addr;
+    } else if (from->sa_family == AF_INET6) {
+        const struct in6_addr *ip = &((const struct sockaddr_in6 *) (const void *) from)->sin6_addr;
         int mapped = IN6_IS_ADDR_V4MAPPED(ip);
         memcpy(to->ip, ip->s6_addr + (mapped ? 12 : 0), mapped ? 4 : 16);
         to->ip_length = mapped ? 4 : 16;
@@ -124,8 +142,37 @@ int bsd_accept(struct us_sys_t *sys, int fd, struct bsd_address *address) {
     struct sockaddr_storage storage = {.ss_family = AF_UNSPEC};
     unsigned int length = sizeof storage;
     int accepted = sys->accept4(sys, fd, (struct sockaddr *) &storage, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (accepted >= 0) read_address(&storage, address);
+    if (accepted >= 0) read_address((struct sockaddr *) &storage, address);
     return accepted;
+}
+
+/* A connect that a signal cut short goes on by itself, as the second call says. */
+static int connect_to(struct us_sys_t *sys, int fd, const struct sockaddr *address, unsigned int length) {
+    int failed, cut = 0;
+    while ((failed = sys->connect(sys, fd, address, length)) && errno == EINTR) cut = 1;
+    if (failed && (errno == EINPROGRESS || (cut && (errno == EALREADY || errno == EISCONN)))) return 0;
+    return failed;
+}
+
+/* Begins to connect; `source` NULL leaves the local end to the kernel. How it ends
+ * is known when the descriptor is writable, also where it has succeeded at once. */
+int bsd_connect_tcp(struct us_sys_t *sys, const struct addrinfo *target, const struct addrinfo *source, struct bsd_address *address) {
+    int fd = sys->socket(sys, target->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    bsd_set_nodelay(sys, fd);
+    if (source) set_option(sys, fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1); /* a port is shared by peers */
+    if (source && sys->bind(sys, fd, source->ai_addr, source->ai_addrlen)) return close_failed(sys, fd);
+    if (connect_to(sys, fd, target->ai_addr, target->ai_addrlen)) return close_failed(sys, fd);
+    read_address(target->ai_addr, address);
+    return fd;
+}
+
+int bsd_connect_unix(struct us_sys_t *sys, const char *path) {
+    struct sockaddr_un address;
+    if (unix_address(path, &address)) return -1;
+    int fd = sys->socket(sys, AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    return connect_to(sys, fd, (struct sockaddr *) &address, sizeof address) ? close_failed(sys, fd) : fd;
 }
 
 void bsd_set_nodelay(struct us_sys_t *sys, int fd) {
@@ -220,6 +267,95 @@ int bsd_remote_address(struct us_sys_t *sys, int fd, struct bsd_address *address
     struct sockaddr_storage storage = {.ss_family = AF_UNSPEC};
     unsigned int length = sizeof storage;
     if (sys->getpeername(sys, fd, (struct sockaddr *) &storage, &length)) return -1;
-    read_address(&storage, address);
+    read_address((struct sockaddr *) &storage, address);
+    return 0;
+}
+
+/* ---- Datagrams ----------------------------------------------------------- */
+
+static int bind_udp(struct us_sys_t *sys, const struct sockaddr *address, unsigned int length) {
+    int fd = sys->socket(sys, address->sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    /* An IPv6 socket may get IPv4 packets, so both kinds are asked for. */
+    set_option(sys, fd, IPPROTO_IP, IP_PKTINFO, 1);
+    set_option(sys, fd, IPPROTO_IP, IP_RECVTOS, 1);
+    if (address->sa_family == AF_INET6) {
+        set_option(sys, fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+        set_option(sys, fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+        set_option(sys, fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+    }
+    return sys->bind(sys, fd, address, length) ? close_failed(sys, fd) : fd;
+}
+
+static int bind_udp_to_all(struct us_sys_t *sys, int port) {
+    struct sockaddr_in6 any6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t) port), .sin6_addr = in6addr_any};
+    int fd = bind_udp(sys, (struct sockaddr *) &any6, sizeof any6);
+    if (fd >= 0 || !without_ipv6(errno)) return fd;
+    struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons((uint16_t) port), .sin_addr = {htonl(INADDR_ANY)}};
+    return bind_udp(sys, (struct sockaddr *) &any, sizeof any);
+}
+
+/* Makes a datagram socket bound to `host`, NULL for all interfaces, and `port`. */
+int bsd_bind_udp(struct us_sys_t *sys, const char *host, int port) {
+    struct addrinfo *found;
+    if (!host && !bad_port(port)) return bind_udp_to_all(sys, port);
+    if (bsd_look_up(host, port, SOCK_DGRAM, AI_PASSIVE, &found)) return -1;
+    int fd = -1;
+    for (struct addrinfo *a = found; a && fd < 0; a = a->ai_next) fd = bind_udp(sys, a->ai_addr, a->ai_addrlen);
+    int error = errno;
+    freeaddrinfo(found);
+    errno = error;
+    return fd;
+}
+
+int bsd_recvmmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count) {
+    int n;
+    do n = sys->recvmmsg(sys, fd, messages, count, MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
+int bsd_sendmmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count) {
+    int n;
+    do n = sys->sendmmsg(sys, fd, messages, count, send_flags(0));
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
+unsigned int bsd_address_size(const void *address) {
+    switch (((const struct sockaddr *) address)->sa_family) {
+    case AF_INET: return sizeof(struct sockaddr_in);
+    case AF_INET6: return sizeof(struct sockaddr_in6);
+    default: return 0;
+    }
+}
+
+/* Reads the address that a datagram was sent to from its control messages. */
+void bsd_local_ip(struct msghdr *message, struct bsd_address *address) {
+    address->ip_length = 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+        if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+            struct in_pktinfo info;
+            memcpy(&info, CMSG_DATA(c), sizeof info);
+            struct sockaddr_in ip = {.sin_family = AF_INET, .sin_addr = info.ipi_addr};
+            read_address((struct sockaddr *) &ip, address);
+        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+            struct in6_pktinfo info;
+            memcpy(&info, CMSG_DATA(c), sizeof info);
+            struct sockaddr_in6 ip = {.sin6_family = AF_INET6, .sin6_addr = info.ipi6_addr};
+            read_address((struct sockaddr *) &ip, address);
+        }
+    }
+}
+
+/* Returns the two bits of explicit congestion notification, 0 where unknown. */
+int bsd_ecn(struct msghdr *message) {
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+        if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) return *CMSG_DATA(c) & 3;
+        if (c->cmsg_level != IPPROTO_IPV6 || c->cmsg_type != IPV6_TCLASS) continue;
+        int traffic_class;
+        memcpy(&traffic_class, CMSG_DATA(c), sizeof traffic_class);
+        return traffic_class & 3;
+    }
     return 0;
 }

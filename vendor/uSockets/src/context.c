@@ -174,6 +174,12 @@ void us_socket_context_on_end(int ssl, struct us_socket_context_t *context,
     context->on_end = on_end;
 }
 
+void us_socket_context_on_connect_error(int ssl, struct us_socket_context_t *context,
+    struct us_socket_t *(*on_connect_error)(struct us_socket_t *s, int code)) {
+    (void) ssl;
+    context->on_connect_error = on_connect_error;
+}
+
 /* ---- Listening ----------------------------------------------------------- */
 
 /* Makes a listener of a listening descriptor, which it owns also on failure. */
@@ -206,7 +212,7 @@ fail:;
 }
 
 /* At EMFILE it would be too late to create the retry timer. */
-static int prepare_retries(struct us_loop_t *loop) {
+int us_internal_prepare_retries(struct us_loop_t *loop) {
     if (!loop->retry_timer) loop->retry_timer = us_create_timer(loop, 1, 0);
     return loop->retry_timer ? 0 : -1;
 }
@@ -216,7 +222,7 @@ static int prepare_listening(struct us_loop_t *loop, int socket_ext_size) {
         errno = EINVAL;
         return -1;
     }
-    return prepare_retries(loop);
+    return us_internal_prepare_retries(loop);
 }
 
 struct us_listen_socket_t *us_socket_context_listen(int ssl, struct us_socket_context_t *context, const char *host, int port,
@@ -377,7 +383,7 @@ void us_internal_listener_ready(struct us_listen_socket_t *ls) {
 struct us_socket_t *us_adopt_accepted_socket(int ssl, struct us_socket_context_t *context, LIBUS_SOCKET_DESCRIPTOR client_fd,
     unsigned int socket_ext_size, char *addr_ip, int addr_ip_length) {
     (void) ssl;
-    (void) prepare_retries(context->loop);
+    (void) us_internal_prepare_retries(context->loop);
     bsd_set_nodelay(context->loop->sys, client_fd);
     return us_internal_socket_open(context, client_fd, socket_ext_size, addr_ip, addr_ip_length);
 }

@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
-enum us_internal_poll_type { POLL_USER, POLL_WAKEUP, POLL_TIMER, POLL_LISTEN, POLL_SOCKET };
+enum us_internal_poll_type { POLL_USER, POLL_WAKEUP, POLL_TIMER, POLL_LISTEN, POLL_SOCKET, POLL_UDP };
 
 enum us_internal_poll_flags {
     POLL_FALLTHROUGH = 1 << 0, /* does not keep us_loop_run going */
@@ -29,6 +29,8 @@ enum us_internal_poll_flags {
 
     LISTENER_UNIX = 1 << 8,
     LISTENER_OFF = 1 << 9, /* waits for the retry timer */
+
+    SOCKET_CONNECTING = 1 << 15, /* not open yet: nothing is said and heard, on_close is not owed */
 
     SOCKET_SEND_LATER = 1 << 10 /* the kernel had no memory for a send: waits for the retry timer */
 };
@@ -90,6 +92,7 @@ struct us_socket_context_t {
     struct us_socket_t *(*on_timeout)(struct us_socket_t *s);
     struct us_socket_t *(*on_long_timeout)(struct us_socket_t *s);
     struct us_socket_t *(*on_end)(struct us_socket_t *s);
+    struct us_socket_t *(*on_connect_error)(struct us_socket_t *s, int code);
 };
 
 struct us_loop_t {
@@ -114,6 +117,7 @@ struct us_loop_t {
     struct us_socket_context_t *iterator; /* next context of a visit */
     struct us_poll_t *dead_polls;
     struct us_socket_context_t *dead_contexts;
+    struct us_udp_socket_t *udp_sockets; /* only to close those left over */
 
     struct us_timer_t *sweep_timer;
     int swept_by_timer;
@@ -158,6 +162,14 @@ void us_internal_context_unlink(struct us_socket_t *s);
 void us_internal_visit_sockets(struct us_loop_t *loop, void (*visit)(struct us_socket_t *s));
 void us_internal_listener_ready(struct us_listen_socket_t *ls);
 int us_internal_retry_send_later(struct us_loop_t *loop);
+int us_internal_prepare_retries(struct us_loop_t *loop);
+
+/* connect.c */
+void us_internal_connecting_ready(struct us_socket_t *s, int error);
+void us_internal_forget_addresses(struct us_socket_t *s);
+
+/* udp.c */
+void us_internal_udp_ready(struct us_udp_socket_t *s, int error, int events);
 
 /* socket.c */
 struct us_socket_t *us_internal_socket_open(struct us_socket_context_t *context, int fd, unsigned int ext_size, char *ip, int ip_length);
@@ -172,10 +184,17 @@ struct bsd_address {
     int ip_length; /* 4, 16, or 0: not an internet address */
 };
 
+struct addrinfo;
+struct mmsghdr;
+struct msghdr;
+
+int bsd_look_up(const char *host, int port, int type, int flags, struct addrinfo **found);
 int bsd_listen_tcp(struct us_sys_t *sys, const char *host, int port, int options);
 int bsd_listen_unix(struct us_sys_t *sys, const char *path);
 int bsd_path_identity(const char *path, dev_t *device, ino_t *inode);
 int bsd_accept(struct us_sys_t *sys, int fd, struct bsd_address *address);
+int bsd_connect_tcp(struct us_sys_t *sys, const struct addrinfo *target, const struct addrinfo *source, struct bsd_address *address);
+int bsd_connect_unix(struct us_sys_t *sys, const char *path);
 void bsd_set_nodelay(struct us_sys_t *sys, int fd);
 ssize_t bsd_recv(struct us_sys_t *sys, int fd, void *buffer, size_t length);
 int bsd_has_data(struct us_sys_t *sys, int fd);
@@ -189,5 +208,11 @@ int bsd_pending_error(struct us_sys_t *sys, int fd);
 int bsd_local_port(struct us_sys_t *sys, int fd);
 int bsd_remote_port(struct us_sys_t *sys, int fd);
 int bsd_remote_address(struct us_sys_t *sys, int fd, struct bsd_address *address);
+int bsd_bind_udp(struct us_sys_t *sys, const char *host, int port);
+int bsd_recvmmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count);
+int bsd_sendmmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count);
+unsigned int bsd_address_size(const void *address); /* 0: no internet address */
+void bsd_local_ip(struct msghdr *message, struct bsd_address *address);
+int bsd_ecn(struct msghdr *message);
 
 #endif

@@ -1,5 +1,5 @@
-/* The uSockets interface: event loop, timers, socket contexts, listening and
- * stream sockets, polls. What is declared here works; see README.md for what
+/* The uSockets interface: event loop, timers, socket contexts, listening, client
+ * and stream sockets, datagrams, polls. What is declared here works; see README.md for what
  * the family has and this version leaves out.
  *
  * Rules that hold for every function:
@@ -51,6 +51,8 @@ struct us_socket_context_t;
 struct us_listen_socket_t; /* begins as a us_socket_t */
 struct us_socket_t;        /* begins as a us_poll_t */
 struct us_poll_t;
+struct us_udp_socket_t; /* begins as a us_poll_t */
+struct us_udp_packet_buffer_t;
 
 /* TLS settings of a context, NULL or 0 where unset. Plain contexts ignore them. */
 struct us_socket_context_options_t {
@@ -161,6 +163,12 @@ LIBUS_EXPORT void us_socket_context_on_pre_open(int ssl, struct us_socket_contex
 LIBUS_EXPORT void us_socket_context_on_open(int ssl, struct us_socket_context_t *context,
     struct us_socket_t *(*on_open)(struct us_socket_t *s, int is_client, char *ip, int ip_length));
 
+/* on_connect_error: once instead of on_open, where a connect of ours failed; `code`
+ * is an errno, that of the first address if there were several. The socket is
+ * closed already, there is no on_close. */
+LIBUS_EXPORT void us_socket_context_on_connect_error(int ssl, struct us_socket_context_t *context,
+    struct us_socket_t *(*on_connect_error)(struct us_socket_t *s, int code));
+
 /* on_close: once for each on_open. `code` and `reason` are those given to
  * us_socket_close; where the loop closes, code is 0 after both directions have
  * ended, else an errno, and reason is NULL. The descriptor is closed already. */
@@ -227,6 +235,38 @@ LIBUS_EXPORT struct us_socket_t *us_adopt_accepted_socket(int ssl, struct us_soc
  * is returned. */
 LIBUS_EXPORT struct us_socket_t *us_socket_context_adopt_socket(int ssl, struct us_socket_context_t *context,
     struct us_socket_t *s, int ext_size);
+
+/* ---- Connect ------------------------------------------------------------- */
+
+/* Connects to `host` (name or address; NULL = this machine) and `port`, from the
+ * address of `source_host` unless it is NULL. `options` is ignored. A name is looked
+ * up before this returns, which blocks for as long as that takes: give an address
+ * where that may not be. Its addresses are tried in the order of look-up, one when
+ * the one before has failed; us_socket_timeout counts over all.
+ * Returns a connecting socket: it ends in on_open (is_client 1) or on_connect_error,
+ * in an iteration to come, and until then has nothing but its context, ext, timeouts
+ * and closing; all else has no effect on it or fails. Returns NULL when every address
+ * fails at once: EADDRNOTAVAIL (also: host not found, or source_host of the wrong
+ * family), EINVAL (bad port or size), ECANCELED (the context is being closed or is
+ * freed: an on_close that connects again ends there), ENOTSUP (a nonzero `ssl`),
+ * EMFILE, ENFILE, ENOMEM, ENOSPC, ECONNREFUSED, ENETUNREACH and what connect(2) says.
+ * Owned by the context. Destructor: us_socket_close_connecting, us_socket_close. */
+LIBUS_EXPORT struct us_socket_t *us_socket_context_connect(int ssl, struct us_socket_context_t *context,
+    const char *host, int port, const char *source_host, int options, int socket_ext_size);
+
+/* Connects to a unix path; on_open has no address then. Returns as above: NULL with
+ * ENOENT or ECONNREFUSED when nobody listens, EAGAIN when the listener's queue is
+ * full, ENAMETOOLONG. */
+LIBUS_EXPORT struct us_socket_t *us_socket_context_connect_unix(int ssl, struct us_socket_context_t *context,
+    const char *server_path, int options, int socket_ext_size);
+
+/* Returns 1 if the socket is open, 0 while it is connecting or when it is closed. */
+LIBUS_EXPORT int us_socket_is_established(int ssl, struct us_socket_t *s);
+
+/* Gives up connecting; no callback runs, as when us_socket_close or the end of the
+ * context does it. No effect on a socket that is open or closed. Returns `s`.
+ * Invalidates `s` after the iteration. */
+LIBUS_EXPORT struct us_socket_t *us_socket_close_connecting(int ssl, struct us_socket_t *s);
 
 /* ---- Sockets ------------------------------------------------------------- */
 
@@ -331,6 +371,74 @@ LIBUS_EXPORT LIBUS_SOCKET_DESCRIPTOR us_poll_fd(struct us_poll_t *p);
  * inside its own callback. Returns the poll, which may have moved, or NULL with
  * ENOMEM: `p` is then unchanged. Invalidates `p` after the iteration if it moved. */
 LIBUS_EXPORT struct us_poll_t *us_poll_resize(struct us_poll_t *p, struct us_loop_t *loop, unsigned int ext_size);
+
+/* ---- UDP ----------------------------------------------------------------- */
+
+/* A packet buffer holds 1024 datagrams of up to 65536 bytes, numbered from 0. It is
+ * filled by a socket (receive) or by the caller (set_packet_payload), and may be sent
+ * as it is: packets received go back to where they came from. It belongs to no
+ * socket; one a thread is enough for all of them. Memory is touched as it is used.
+ * Returns NULL with ENOMEM. Destructor: us_udp_packet_buffer_free (libusockets_ext.h). */
+LIBUS_EXPORT struct us_udp_packet_buffer_t *us_create_udp_packet_buffer(void);
+
+/* Returns the payload of a packet, which may be overwritten; NULL for a bad index. Borrowed. */
+LIBUS_EXPORT char *us_udp_packet_buffer_payload(struct us_udp_packet_buffer_t *buf, int index);
+
+/* Returns the bytes of the payload; 0 for a bad index. */
+LIBUS_EXPORT int us_udp_packet_buffer_payload_length(struct us_udp_packet_buffer_t *buf, int index);
+
+/* Writes the address that a received packet was sent to, raw, to `ip` of 16 bytes.
+ * Returns its length: 4 or 16; 0 where it is unknown. */
+LIBUS_EXPORT int us_udp_packet_buffer_local_ip(struct us_udp_packet_buffer_t *buf, int index, char *ip);
+
+/* Returns the packet's peer, a struct sockaddr (room for any; an IPv4 peer of a
+ * dual-stack socket is a mapped IPv6 address); NULL for a bad index. Borrowed. */
+LIBUS_EXPORT char *us_udp_packet_buffer_peer(struct us_udp_packet_buffer_t *buf, int index);
+
+/* Returns the two bits of explicit congestion notification of a received packet. */
+LIBUS_EXPORT int us_udp_packet_buffer_ecn(struct us_udp_packet_buffer_t *buf, int index);
+
+/* Copies `length` bytes to `offset` of a packet's payload, which ends behind them;
+ * what is before `offset` stays. `peer_addr` is an IPv4 or IPv6 struct sockaddr, NULL
+ * keeps the packet's peer; both may lie in the packet itself. No effect for a bad
+ * index. What does not fit or has no such peer makes a packet that cannot be sent
+ * (EMSGSIZE, EAFNOSUPPORT). */
+LIBUS_EXPORT void us_udp_buffer_set_packet_payload(struct us_udp_packet_buffer_t *send_buf, int index, int offset,
+    void *payload, int length, void *peer_addr);
+
+/* Creates a datagram socket on `host` (name or address, looked up at once; NULL = all
+ * interfaces, IPv6 and IPv4) and `port` (0 = any free one). Each iteration that finds
+ * packets waiting receives up to 1024 of them into `buf`, then `data_cb` runs with
+ * their number; `drain_cb` runs when sending is possible again. Both may be NULL;
+ * without data_cb nothing is received but by us_udp_socket_receive. `buf` NULL gives
+ * the socket a buffer of its own. The socket keeps us_loop_run going.
+ * Returns NULL with EADDRINUSE, EACCES, EADDRNOTAVAIL (also: host not found), EMFILE,
+ * ENFILE, ENOMEM, ENOSPC. Borrows `buf` and `user`. Owned by the loop, and closed by
+ * its end. Destructor: us_udp_socket_close (libusockets_ext.h). */
+LIBUS_EXPORT struct us_udp_socket_t *us_create_udp_socket(struct us_loop_t *loop, struct us_udp_packet_buffer_t *buf,
+    void (*data_cb)(struct us_udp_socket_t *s, struct us_udp_packet_buffer_t *buf, int count),
+    void (*drain_cb)(struct us_udp_socket_t *s), const char *host, unsigned short port, void *user);
+
+/* Receives what waits, up to 1024 packets, into `buf`.
+ * Returns their number, 0 when none waits, or -1 with errno. */
+LIBUS_EXPORT int us_udp_socket_receive(struct us_udp_socket_t *s, struct us_udp_packet_buffer_t *buf);
+
+/* Sends the first `num` packets of the buffer in one call to the kernel.
+ * Returns the number sent. When it is less than `num`, drain_cb comes: the kernel is
+ * full, or the next packet cannot be sent. The latter gives -1 with errno where it is
+ * the first: EMSGSIZE, EAFNOSUPPORT, ENETUNREACH, EINVAL, EPERM (a firewall),
+ * ENOBUFS; there is no drain_cb then. */
+LIBUS_EXPORT int us_udp_socket_send(struct us_udp_socket_t *s, struct us_udp_packet_buffer_t *buf, int num);
+
+/* Moves the socket to another local address; what waited at the old one is lost.
+ * Returns 0, or -1 with errno as for us_create_udp_socket: all is then as it was. */
+LIBUS_EXPORT int us_udp_socket_bind(struct us_udp_socket_t *s, const char *hostname, unsigned int port);
+
+/* Returns the port in host byte order; -1 when closed. */
+LIBUS_EXPORT int us_udp_socket_bound_port(struct us_udp_socket_t *s);
+
+/* Returns what us_create_udp_socket was given. Borrowed. */
+LIBUS_EXPORT void *us_udp_socket_user(struct us_udp_socket_t *s);
 
 #ifdef __cplusplus
 }

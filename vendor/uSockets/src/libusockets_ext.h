@@ -15,6 +15,7 @@ extern "C" {
 
 struct sockaddr;
 struct iovec;
+struct mmsghdr;
 struct epoll_event;
 
 /* Every system call of a loop goes through such a table. The first parameter is
@@ -26,6 +27,7 @@ struct us_sys_t {
     int (*bind)(struct us_sys_t *sys, int fd, const struct sockaddr *address, unsigned int length);
     int (*listen)(struct us_sys_t *sys, int fd, int backlog);
     int (*accept4)(struct us_sys_t *sys, int fd, struct sockaddr *address, unsigned int *length, int flags);
+    int (*connect)(struct us_sys_t *sys, int fd, const struct sockaddr *address, unsigned int length);
     int (*setsockopt)(struct us_sys_t *sys, int fd, int level, int name, const void *value, unsigned int length);
     int (*getsockopt)(struct us_sys_t *sys, int fd, int level, int name, void *value, unsigned int *length);
     int (*getsockname)(struct us_sys_t *sys, int fd, struct sockaddr *address, unsigned int *length);
@@ -39,6 +41,8 @@ struct us_sys_t {
     ssize_t (*sendfile)(struct us_sys_t *sys, int fd, int file, int64_t offset, size_t length);
     int (*file_dup)(struct us_sys_t *sys, int file); /* closed on exec */
     int (*file_close)(struct us_sys_t *sys, int file);
+    int (*recvmmsg)(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags);
+    int (*sendmmsg)(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags);
     int (*shutdown)(struct us_sys_t *sys, int fd, int how);
     int (*close)(struct us_sys_t *sys, int fd);
     int (*unlink)(struct us_sys_t *sys, const char *path);
@@ -95,6 +99,18 @@ LIBUS_EXPORT void us_loop_sweep(struct us_loop_t *loop);
 /* Sets what runs when a user's poll is ready; `error` is nonzero on EPOLLERR or
  * EPOLLHUP, `events` a set of LIBUS_SOCKET_READABLE and LIBUS_SOCKET_WRITABLE. */
 LIBUS_EXPORT void us_poll_on_ready(struct us_poll_t *p, void (*cb)(struct us_poll_t *p, int error, int events));
+
+/* Like us_create_udp_packet_buffer, with memory from a table of the caller's.
+ * Borrows `sys`, which must outlive the buffer. Destructor: us_udp_packet_buffer_free. */
+LIBUS_EXPORT struct us_udp_packet_buffer_t *us_create_udp_packet_buffer_on(struct us_sys_t *sys);
+
+/* Frees a packet buffer that no socket uses any more. Invalidates `buf` at once. */
+LIBUS_EXPORT void us_udp_packet_buffer_free(struct us_udp_packet_buffer_t *buf);
+
+/* Closes a datagram socket; legal inside its callbacks. A buffer that was made with
+ * the socket goes with it. No callback runs any more. Idempotent within the iteration.
+ * Invalidates `s` after the iteration. */
+LIBUS_EXPORT void us_udp_socket_close(struct us_udp_socket_t *s);
 
 /* Stops (0) or resumes (1) reading; data waits in the kernel meanwhile. A paused
  * socket still reports errors and hang-ups. No effect on a closed socket. */

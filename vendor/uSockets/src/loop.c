@@ -88,6 +88,7 @@ void us_internal_dispatch(struct us_loop_t *loop, struct us_poll_t *p, int error
     case POLL_LISTEN: us_internal_listener_ready((struct us_listen_socket_t *) p); break;
     case POLL_TIMER: us_internal_timer_ready((struct us_timer_t *) p); break;
     case POLL_WAKEUP: wakeup_ready(loop); break;
+    case POLL_UDP: us_internal_udp_ready((struct us_udp_socket_t *) p, error, events); break;
     case POLL_USER: us_internal_user_poll_ready(p, error, events); break;
     }
 }
@@ -162,6 +163,7 @@ static int create_recv_buffer(struct us_loop_t *loop) {
 /* Also takes down a loop that was built only in part. */
 static void destroy(struct us_loop_t *loop) {
     struct us_sys_t *sys = loop->sys;
+    while (loop->udp_sockets) us_udp_socket_close(loop->udp_sockets);
     if (loop->retry_timer) us_timer_close(loop->retry_timer);
     if (loop->sweep_timer) us_timer_close(loop->sweep_timer);
     us_internal_poll_stop(loop, &loop->wakeup);

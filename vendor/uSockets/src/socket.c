@@ -92,7 +92,8 @@ struct us_socket_t *us_socket_close(int ssl, struct us_socket_t *s, int code, vo
     s->p.fd = -1;
     loop->alive--;
     us_internal_bury(loop, &s->p);
-    if (context->on_close) context->on_close(s, code, reason);
+    if (s->p.flags & SOCKET_CONNECTING) us_internal_forget_addresses(s);
+    else if (context->on_close) context->on_close(s, code, reason);
     return s;
 }
 
@@ -165,6 +166,10 @@ static struct us_socket_t *write_ready(struct us_socket_t *s) {
 }
 
 void us_internal_socket_ready(struct us_socket_t *s, int error, int events) {
+    if (s->p.flags & SOCKET_CONNECTING) {
+        if (error || events) us_internal_connecting_ready(s, error);
+        return;
+    }
     if (s->p.flags & SOCKET_SEND_FAILED) error |= POLL_ERROR;
     if (events & LIBUS_SOCKET_WRITABLE && !error) {
         s = write_ready(s);
@@ -178,7 +183,7 @@ void us_internal_socket_ready(struct us_socket_t *s, int error, int events) {
 /* ---- Writing ------------------------------------------------------------- */
 
 static int can_send(const struct us_socket_t *s) {
-    return !(s->p.flags & (POLL_DEAD | SOCKET_SHUT_DOWN | SOCKET_SEND_FAILED));
+    return !(s->p.flags & (POLL_DEAD | SOCKET_SHUT_DOWN | SOCKET_SEND_FAILED | SOCKET_CONNECTING));
 }
 
 /* Without the timer nobody would try again: better to spin. */
@@ -258,6 +263,7 @@ void us_socket_flush(int ssl, struct us_socket_t *s) {
 }
 
 void us_socket_shutdown(int ssl, struct us_socket_t *s) {
+    if (s->p.flags & SOCKET_CONNECTING) return;
     (void) ssl;
     if (is_dead(s) || s->p.flags & SOCKET_SHUT_DOWN) return;
     bsd_shutdown_write(s->context->loop->sys, s->p.fd);
@@ -271,11 +277,11 @@ void us_socket_shutdown(int ssl, struct us_socket_t *s) {
 
 void us_socket_shutdown_read(int ssl, struct us_socket_t *s) {
     (void) ssl;
-    if (!is_dead(s)) bsd_shutdown_read(s->context->loop->sys, s->p.fd);
+    if (!(s->p.flags & (POLL_DEAD | SOCKET_CONNECTING))) bsd_shutdown_read(s->context->loop->sys, s->p.fd);
 }
 
 void us_socket_read_enabled(struct us_socket_t *s, int enabled) {
-    if (s->p.flags & (POLL_DEAD | SOCKET_ENDED)) return;
+    if (s->p.flags & (POLL_DEAD | SOCKET_ENDED | SOCKET_CONNECTING)) return;
     int events = enabled ? s->p.events | LIBUS_SOCKET_READABLE : s->p.events & ~LIBUS_SOCKET_READABLE;
     if (s->p.flags & POLL_STARTED) change_polling(s, events);
     else if (enabled && us_internal_poll_start(s->context->loop, &s->p, events)) break_socket(s, errno);
@@ -301,7 +307,7 @@ static struct us_socket_t *move(struct us_socket_t *s, uint32_t ext_size) {
 struct us_socket_t *us_socket_context_adopt_socket(int ssl, struct us_socket_context_t *context, struct us_socket_t *s, int ext_size) {
     (void) ssl;
     if (is_dead(s)) return s;
-    if (s->p.type != POLL_SOCKET || context->loop != s->context->loop || ext_size < -1) {
+    if (s->p.type != POLL_SOCKET || s->p.flags & SOCKET_CONNECTING || context->loop != s->context->loop || ext_size < -1) {
         errno = EINVAL;
         return NULL;
     }

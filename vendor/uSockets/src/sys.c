@@ -34,6 +34,11 @@ static int sys_accept4(struct us_sys_t *sys, int fd, struct sockaddr *address, u
     return accept4(fd, address, length, flags);
 }
 
+static int sys_connect(struct us_sys_t *sys, int fd, const struct sockaddr *address, unsigned int length) {
+    (void) sys;
+    return connect(fd, address, length);
+}
+
 static int sys_setsockopt(struct us_sys_t *sys, int fd, int level, int name, const void *value, unsigned int length) {
     (void) sys;
     return setsockopt(fd, level, name, value, length);
@@ -68,6 +73,16 @@ static ssize_t sys_sendv(struct us_sys_t *sys, int fd, const struct iovec *vecto
     (void) sys;
     struct msghdr message = {.msg_iov = (struct iovec *) vector, .msg_iovlen = (size_t) count};
     return sendmsg(fd, &message, flags | MSG_NOSIGNAL);
+}
+
+static int sys_recvmmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags) {
+    (void) sys;
+    return recvmmsg(fd, messages, count, flags, NULL);
+}
+
+static int sys_sendmmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags) {
+    (void) sys;
+    return sendmmsg(fd, messages, count, flags | MSG_NOSIGNAL);
 }
 
 static ssize_t send_from(int fd, int file, int64_t offset, size_t length) {
@@ -207,6 +222,7 @@ struct us_sys_t *us_sys_default(void) {
         .bind = sys_bind,
         .listen = sys_listen,
         .accept4 = sys_accept4,
+        .connect = sys_connect,
         .setsockopt = sys_setsockopt,
         .getsockopt = sys_getsockopt,
         .getsockname = sys_getsockname,
@@ -217,6 +233,8 @@ struct us_sys_t *us_sys_default(void) {
         .sendfile = sys_sendfile,
         .file_dup = sys_file_dup,
         .file_close = sys_file_close,
+        .recvmmsg = sys_recvmmsg,
+        .sendmmsg = sys_sendmmsg,
         .shutdown = sys_shutdown,
         .close = sys_close,
         .unlink = sys_unlink,

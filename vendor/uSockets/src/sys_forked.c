@@ -19,6 +19,11 @@ static int no_accept4(struct us_sys_t *sys, int fd, struct sockaddr *address, un
     return refuse();
 }
 
+static int no_connect(struct us_sys_t *sys, int fd, const struct sockaddr *address, unsigned int length) {
+    (void) sys, (void) fd, (void) address, (void) length;
+    return refuse();
+}
+
 static int no_setsockopt(struct us_sys_t *sys, int fd, int level, int name, const void *value, unsigned int length) {
     (void) sys, (void) fd, (void) level, (void) name, (void) value, (void) length;
     return refuse();
@@ -41,6 +46,11 @@ static ssize_t no_sendv(struct us_sys_t *sys, int fd, const struct iovec *vector
 
 static ssize_t no_sendfile(struct us_sys_t *sys, int fd, int file, int64_t offset, size_t length) {
     (void) sys, (void) fd, (void) file, (void) offset, (void) length;
+    return refuse();
+}
+
+static int no_messages(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags) {
+    (void) sys, (void) fd, (void) messages, (void) count, (void) flags;
     return refuse();
 }
 
@@ -85,11 +95,14 @@ struct us_sys_t *us_internal_sys_without_descriptors(void) {
     refusing = *us_sys_default();
     refusing.socket = no_socket;
     refusing.accept4 = no_accept4;
+    refusing.connect = no_connect;
     refusing.setsockopt = no_setsockopt;
     refusing.recv = no_recv;
     refusing.send = no_send;
     refusing.sendv = no_sendv;
     refusing.sendfile = no_sendfile;
+    refusing.recvmmsg = no_messages;
+    refusing.sendmmsg = no_messages;
     refusing.shutdown = no_shutdown;
     refusing.unlink = no_unlink;
     refusing.epoll_ctl = no_epoll_ctl;

@@ -11,7 +11,7 @@
 #include <sys/uio.h>
 
 enum call {
-    CALL_NONE, CALL_SOCKET, CALL_BIND, CALL_LISTEN, CALL_ACCEPT, CALL_SETSOCKOPT, CALL_GETSOCKOPT, CALL_GETSOCKNAME, CALL_GETPEERNAME,
+    CALL_NONE, CALL_SOCKET, CALL_BIND, CALL_LISTEN, CALL_ACCEPT, CALL_CONNECT, CALL_RECVMMSG, CALL_SENDMMSG, CALL_SETSOCKOPT, CALL_GETSOCKOPT, CALL_GETSOCKNAME, CALL_GETPEERNAME,
     CALL_RECV, CALL_SEND, CALL_SENDV, CALL_SENDFILE, CALL_SHUTDOWN, CALL_UNLINK, CALL_EPOLL_CREATE, CALL_EPOLL_CTL, CALL_EPOLL_WAIT, CALL_EVENTFD,
     CALL_TIMERFD_CREATE, CALL_TIMERFD_SETTIME, CALL_READ, CALL_WRITE, CALL_OPEN_SPARE, CALL_ALLOC, CALL_COUNT
 };
@@ -25,6 +25,7 @@ static struct {
     int calls[CALL_COUNT];
     int memory, descriptors; /* held at the moment */
     size_t send_limit;       /* bytes a send takes at most; 0 = no limit */
+    unsigned message_limit;  /* datagrams a sendmmsg takes at most; 0 = no limit */
     int virtual_time;        /* timers run out at once */
     uint32_t add_events;     /* reported besides those there are */
     int armed_ms, armed_repeat_ms;
@@ -62,6 +63,11 @@ static inline int f_listen(struct us_sys_t *sys, int fd, int backlog) {
 static inline int f_accept4(struct us_sys_t *sys, int fd, struct sockaddr *address, unsigned int *length, int flags) {
     (void) sys;
     return failing(CALL_ACCEPT) ? -1 : held(REAL->accept4(REAL, fd, address, length, flags));
+}
+
+static inline int f_connect(struct us_sys_t *sys, int fd, const struct sockaddr *address, unsigned int length) {
+    (void) sys;
+    return failing(CALL_CONNECT) ? -1 : REAL->connect(REAL, fd, address, length);
 }
 
 static inline int f_setsockopt(struct us_sys_t *sys, int fd, int level, int name, const void *value, unsigned int length) {
@@ -107,6 +113,18 @@ static inline ssize_t f_sendfile(struct us_sys_t *sys, int fd, int file, int64_t
     (void) sys;
     if (failing(CALL_SENDFILE)) return -1;
     return REAL->sendfile(REAL, fd, file, offset, faults.send_limit && faults.send_limit < length ? faults.send_limit : length);
+}
+
+static inline int f_recvmmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags) {
+    (void) sys;
+    return failing(CALL_RECVMMSG) ? -1 : REAL->recvmmsg(REAL, fd, messages, count, flags);
+}
+
+static inline int f_sendmmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags) {
+    (void) sys;
+    if (failing(CALL_SENDMMSG)) return -1;
+    if (faults.message_limit && count > faults.message_limit) count = faults.message_limit;
+    return REAL->sendmmsg(REAL, fd, messages, count, flags);
 }
 
 static inline int f_shutdown(struct us_sys_t *sys, int fd, int how) {
@@ -200,6 +218,7 @@ static inline struct us_sys_t *faults_reset(void) {
     faults.sys.bind = f_bind;
     faults.sys.listen = f_listen;
     faults.sys.accept4 = f_accept4;
+    faults.sys.connect = f_connect;
     faults.sys.setsockopt = f_setsockopt;
     faults.sys.getsockopt = f_getsockopt;
     faults.sys.getsockname = f_getsockname;
@@ -209,6 +228,8 @@ static inline struct us_sys_t *faults_reset(void) {
     faults.sys.sendv = f_sendv;
     faults.sys.sendfile = f_sendfile;
     faults.sys.shutdown = f_shutdown;
+    faults.sys.recvmmsg = f_recvmmsg;
+    faults.sys.sendmmsg = f_sendmmsg;
     faults.sys.close = f_close;
     faults.sys.unlink = f_unlink;
     faults.sys.epoll_create1 = f_epoll_create1;
