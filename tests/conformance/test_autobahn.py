@@ -20,7 +20,7 @@ NAMED = autobahn.named_cases(PAGE)
 PLANTED = """
 from corkbind import App, OpCode
 app = App()
-app.ws("/", message=lambda ws, message, opcode: ws.send(message, OpCode.TEXT))
+app.ws("/", message=lambda ws, message, opcode: ws.send(message.hex() if opcode == OpCode.BINARY else message))
 app.listen({"host": "127.0.0.1", "port": 0}, lambda where: print(f"http://127.0.0.1:{where.port}", flush=True))
 app.run()
 """
@@ -60,7 +60,7 @@ def test_the_suite_sees_what_a_server_does_wrong(programs: Path, tmp_path: Path)
     server = tmp_path / "planted.py"
     server.write_text(PLANTED)
     outcome = autobahn.run(programs, ["1.1.2", "1.2.2"], [server], tmp_path)
-    assert autobahn.complaints(outcome, {}) == ["1.2.2 is FAILED, not OK", "1.2.2 was closed with None: UNCLEAN"]
+    assert autobahn.complaints(outcome, {}) == ["1.2.2 is FAILED, not OK", "1.2.2 was closed with 1001: WRONG CODE"]
 
 
 # -- What judges --

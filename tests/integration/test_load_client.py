@@ -93,7 +93,7 @@ def wrong_order(ws: WebSocket, message: bytes, opcode: OpCode) -> None:
         (wrong_content, "message 0 came back changed"),
         (wrong_order, "message 0 came back changed"),
         (lambda ws, message, opcode: ws.send(message[:-1]), "a message of 19 bytes, not 20"),
-        (lambda ws, message, opcode: ws.send(message, OpCode.TEXT), "a message of opcode 1 that nobody asked for"),
+        (lambda ws, message, opcode: ws.send(message.hex()), "a message of opcode 1 that nobody asked for"),
         (lambda ws, message, opcode: [ws.send(message), ws.send(message), ws.send(message)], "message 1 came back changed"),
         (lambda ws, message, opcode: ws.send(message, fin=False), "a frame that begins with 0x0214"),
         (lambda ws, message, opcode: ws.end(4000), "the server closes it with 4000"),
