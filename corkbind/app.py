@@ -84,19 +84,16 @@ class App(AppTopics):
         proxy_protocol: Sequence[str] = (),
         trusted_proxies: Sequence[str] = (),
     ) -> None:
-        if options is not None and not isinstance(options, AppOptions):
-            raise TypeError(f"options must be AppOptions, not {type(options).__name__}")
-        if options is not None and proxy_protocol:
-            raise ValueError("the PROXY protocol cannot come before TLS: leave proxy_protocol or options out")
         if cork not in FACES:
             raise ValueError(f"cork must be one of {', '.join(map(repr, FACES))}, not {cork!r}")
         self.limits = limits or Limits()
         super().__init__(FACES[cork], cancel_on_abort)
-        self._options = options
-        self._dispatcher.scheme = "http" if options is None else "https"
+        self._options: AppOptions | None = None
         self._server_timing = server_timing
         self._proxy_protocol = Networks(proxy_protocol)
         self._dispatcher.proxies = Networks(trusted_proxies)
+        if options is not None:
+            tls.secure(self, options)
         #: Timers, background work and futures, under socketify's names.
         self.loop = Loop(self)
         self._listeners: list[int] = []

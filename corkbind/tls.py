@@ -5,13 +5,31 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from corkbind._ffi import calls
 from corkbind._ffi.callbacks import tls_failures
 from corkbind.options import AppOptions
 
+if TYPE_CHECKING:
+    from corkbind.app import App
+
 log: Final = logging.getLogger("corkbind")
+
+
+def secure(app: App, options: AppOptions) -> None:
+    """Let an app that is not open yet speak TLS.
+
+    Raises:
+        TypeError: `options` are no AppOptions.
+        ValueError: proxies are to speak the PROXY protocol, which cannot come before TLS.
+    """
+    if not isinstance(options, AppOptions):
+        raise TypeError(f"options must be AppOptions, not {type(options).__name__}")
+    if app._proxy_protocol:
+        raise ValueError("the PROXY protocol cannot come before TLS: leave proxy_protocol or options out")
+    app._options = options
+    app._dispatcher.scheme = "https"
 
 
 def create(limits: Mapping[str, int], options: AppOptions | None) -> int:

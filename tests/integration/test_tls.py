@@ -8,13 +8,14 @@ import os
 import socket
 import ssl
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 import websocket
-from harness import tool, tool_environment
+from harness import HERE, ROOT, tool, tool_environment
 from tls_material import Material
 
 import corkbind
@@ -274,6 +275,27 @@ def test_plain_http_is_answered_and_logged(app: App, caplog: pytest.LogCaptureFi
         answer = ask(app, client)
     assert (answer.status_code, answer.text) == (400, "This port speaks HTTPS: the address begins with https://.\n")
     assert [record.message for record in caplog.records if "plain HTTP" in record.message]
+
+
+# -- The command --
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "corkbind", "tls_app:app", "--port", "0", *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)])}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+
+
+def test_the_command_serves_https(material: Material) -> None:
+    files = ["--ssl-keyfile", str(material.encrypted), "--ssl-certfile", str(material.certificate)]
+    done = run_command(*files, "--ssl-keyfile-password", "secret", "--ssl-ciphers", "ECDHE+AESGCM")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "listening on https://127.0.0.1:" in done.stdout
+    assert "answered https" in done.stdout
+    done = run_command(*files, "--ssl-keyfile-password", "wrong")
+    assert done.returncode == 1
+    assert "encrypted.key: the passphrase does not open the private key" in done.stderr
+    assert "wrong" not in done.stderr
 
 
 # -- What cannot be used --
