@@ -316,6 +316,7 @@ static void on_message(int written, int version, int type, const void *data, siz
 }
 
 static int choose_name(SSL *ssl, int *alert, void *unused);
+static int before_choice(SSL *ssl, int *alert, void *unused);
 
 static atomic_uint contexts_made;
 
@@ -331,6 +332,7 @@ static void set_rules(SSL_CTX *context) {
     SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);
     SSL_CTX_set_msg_callback(context, on_message);
     SSL_CTX_set_tlsext_servername_callback(context, choose_name);
+    SSL_CTX_set_client_hello_cb(context, before_choice, NULL);
     SSL_CTX_set_dh_auto(context, 1);
 }
 
@@ -488,6 +490,25 @@ static int choose_name(SSL *ssl, int *alert, void *unused) {
     if (!SSL_set_SSL_CTX(ssl, name->context)) return SSL_TLSEXT_ERR_ALERT_FATAL;
     SSL_set_verify(ssl, SSL_CTX_get_verify_mode(name->context), NULL);
     return SSL_TLSEXT_ERR_OK;
+}
+
+/* A session was made under a name, and OpenSSL takes it up before it looks at the name
+ * that is asked for now: in TLS 1.2 it even hides that one. So names that have a context
+ * of their own take up none. */
+static int before_choice(SSL *ssl, int *alert, void *unused) {
+    struct us_internal_tls *tls = SSL_get_app_data(ssl);
+    const unsigned char *list;
+    size_t length;
+    char hostname[256];
+    (void) alert, (void) unused;
+    if (!tls->context->names && !tls->context->on_server_name) return SSL_CLIENT_HELLO_SUCCESS;
+    /* Two lengths and a type come before the name. */
+    if (!SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &list, &length) || length <= 5) return SSL_CLIENT_HELLO_SUCCESS;
+    length = length - 5 < sizeof hostname ? length - 5 : sizeof hostname - 1;
+    memcpy(hostname, list + 5, length);
+    hostname[length] = 0;
+    if (tls->context->on_server_name || find_name(tls->context, hostname)) SSL_set_options(ssl, SSL_OP_NO_TICKET);
+    return SSL_CLIENT_HELLO_SUCCESS;
 }
 
 static struct server_name **link_of_name(struct us_internal_tls_context *tls, const char *pattern) {

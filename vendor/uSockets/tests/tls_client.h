@@ -15,7 +15,7 @@ enum { MOST_RECORDS = 128 };
 
 static char folder[64];
 
-static const char *in_folder(const char *name) {
+static inline const char *in_folder(const char *name) {
     static char paths[16][128];
     static int next;
     char *path = paths[next++ % 16];
@@ -23,7 +23,7 @@ static const char *in_folder(const char *name) {
     return path;
 }
 
-static EVP_PKEY *make_key(void) {
+static inline EVP_PKEY *make_key(void) {
     EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_id(EVP_PKEY_EC, NULL);
     EVP_PKEY *key = NULL;
     CHECK(c && EVP_PKEY_keygen_init(c) == 1 && EVP_PKEY_CTX_set_ec_paramgen_curve_nid(c, NID_X9_62_prime256v1) == 1);
@@ -33,7 +33,7 @@ static EVP_PKEY *make_key(void) {
 }
 
 /* Makes NAME.pem and NAME.key, signed by itself and valid between two days from now. */
-static void make_certificate(const char *name, const char *passphrase, int first_day, int last_day) {
+static inline void make_certificate(const char *name, const char *passphrase, int first_day, int last_day) {
     char file[64];
     EVP_PKEY *key = make_key();
     X509 *x = X509_new();
@@ -60,12 +60,12 @@ static void make_certificate(const char *name, const char *passphrase, int first
     EVP_PKEY_free(key);
 }
 
-static void make_folder(void) {
+static inline void make_folder(void) {
     strcpy(folder, "/tmp/usockets-tls-XXXXXX");
     CHECK(mkdtemp(folder) != NULL);
 }
 
-static struct us_socket_context_options_t shown(const char *name) {
+static inline struct us_socket_context_options_t shown(const char *name) {
     char pem[64], key[64];
     snprintf(pem, sizeof pem, "%s.pem", name);
     snprintf(key, sizeof key, "%s.key", name);
@@ -73,7 +73,7 @@ static struct us_socket_context_options_t shown(const char *name) {
 }
 
 /* A loop with a counting TLS context and a listener on it. */
-static void tls_open_with(struct us_socket_context_options_t options) {
+static inline void tls_open_with(struct us_socket_context_options_t options) {
     faults_reset();
     fixture_open_on(&faults.sys, "");
     us_socket_context_free(0, context);
@@ -88,11 +88,11 @@ static void tls_open_with(struct us_socket_context_options_t options) {
     CHECK(listener != NULL);
 }
 
-static void tls_open(void) {
+static inline void tls_open(void) {
     tls_open_with(shown("server"));
 }
 
-static void tls_close(void) {
+static inline void tls_close(void) {
     fixture_close();
     CHECK_EQUAL(faults.memory, 0);
     CHECK_EQUAL(faults.descriptors, 0);
@@ -114,12 +114,9 @@ struct peer {
     int ended;              /* the server's FIN, or a reset, has come */
 };
 
-/* Over a pair of unix sockets, on which what is sent is there at once. */
-static struct peer *peer_with(SSL_CTX *made) {
+static inline struct peer *peer_on(int fd, SSL_CTX *made) {
     struct peer *p = calloc(1, sizeof *p);
-    struct us_socket_t *s;
-    p->fd = unix_client(&s);
-    faults.descriptors++;
+    p->fd = fd;
     p->context = made;
     p->ssl = SSL_new(made);
     p->in = BIO_new(BIO_s_mem());
@@ -131,14 +128,21 @@ static struct peer *peer_with(SSL_CTX *made) {
     return p;
 }
 
-static struct peer *peer_of(int version) {
+static inline SSL_CTX *speaking(int version) {
     SSL_CTX *made = SSL_CTX_new(TLS_method());
     SSL_CTX_set_min_proto_version(made, version < TLS1_2_VERSION ? version : TLS1_2_VERSION);
     SSL_CTX_set_max_proto_version(made, version);
-    return peer_with(made);
+    return made;
 }
 
-static void peer_free(struct peer *p) {
+/* Over a pair of unix sockets, on which what is sent is there at once. */
+static inline struct peer *peer_of(int version) {
+    struct us_socket_t *s;
+    faults.descriptors++;
+    return peer_on(unix_client(&s), speaking(version));
+}
+
+static inline void peer_free(struct peer *p) {
     close(p->fd);
     SSL_set_shutdown(p->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN); /* so that its session stays good */
     SSL_free(p->ssl);
@@ -148,7 +152,7 @@ static void peer_free(struct peer *p) {
 }
 
 /* Notes the length of each record of data that passes. */
-static void note_records(struct peer *p, const unsigned char *data, size_t length) {
+static inline void note_records(struct peer *p, const unsigned char *data, size_t length) {
     while (length) {
         if (p->left) {
             size_t n = p->left < length ? p->left : length;
@@ -164,7 +168,7 @@ static void note_records(struct peer *p, const unsigned char *data, size_t lengt
     }
 }
 
-static void peer_send_raw(struct peer *p, const char *data, size_t length) {
+static inline void peer_send_raw(struct peer *p, const char *data, size_t length) {
     while (length) {
         size_t n = p->piece && p->piece < length ? p->piece : length;
         ssize_t sent = send(p->fd, data, n, MSG_NOSIGNAL);
@@ -175,7 +179,7 @@ static void peer_send_raw(struct peer *p, const char *data, size_t length) {
 }
 
 /* Moves bytes both ways until nothing moves any more. */
-static void pass(struct peer *p) {
+static inline void pass(struct peer *p) {
     static char buffer[65536];
     for (int moved = 1; moved;) {
         moved = 0;
@@ -200,7 +204,7 @@ static void pass(struct peer *p) {
 }
 
 /* Returns 1 when the handshake has come to its end. */
-static int greet(struct peer *p) {
+static inline int greet(struct peer *p) {
     for (int i = 0; i < 10 && !SSL_is_init_finished(p->ssl); i++) {
         ERR_clear_error();
         int done = SSL_do_handshake(p->ssl);
@@ -217,19 +221,19 @@ static int greet(struct peer *p) {
     return SSL_is_init_finished(p->ssl);
 }
 
-static struct peer *greeted(int version) {
+static inline struct peer *greeted(int version) {
     struct peer *p = peer_of(version);
     CHECK(greet(p));
     return p;
 }
 
-static void tell(struct peer *p, const char *data, int length) {
+static inline void tell(struct peer *p, const char *data, int length) {
     CHECK_EQUAL(SSL_write(p->ssl, data, length), length);
     pass(p);
 }
 
 /* Returns the bytes of data read, until there are `length` or no more come. */
-static size_t listen_to(struct peer *p, char *to, size_t length) {
+static inline size_t listen_to(struct peer *p, char *to, size_t length) {
     size_t got = 0;
     while (got < length) {
         ERR_clear_error();
@@ -246,7 +250,7 @@ static size_t listen_to(struct peer *p, char *to, size_t length) {
 }
 
 /* The alert that the peer was sent, -1 when it was none. */
-static int alert_of(struct peer *p) {
+static inline int alert_of(struct peer *p) {
     char byte;
     ERR_clear_error();
     (void) SSL_read(p->ssl, &byte, 1);
@@ -256,7 +260,7 @@ static int alert_of(struct peer *p) {
     return reason > SSL_AD_REASON_OFFSET ? reason - SSL_AD_REASON_OFFSET : -1;
 }
 
-static int notified(struct peer *p) {
+static inline int notified(struct peer *p) {
     char byte;
     (void) listen_to(p, &byte, 1);
     return (SSL_get_shutdown(p->ssl) & SSL_RECEIVED_SHUTDOWN) != 0;
