@@ -8,8 +8,9 @@
     python3 build.py fuzz       fuzz the C under sanitizers (see docs/explanation/testing.md)
     python3 build.py clean      remove everything that the above made
 
-It needs Python 3.10, a C compiler (CC in the environment chooses one) and zlib,
-and nothing else. It is also the build hook of the wheel: see CorkbindBuildHook.
+It needs Python 3.10, a C compiler (CC in the environment chooses one), zlib and
+OpenSSL, and nothing else; `build --without-tls`, or CORKBIND_WITHOUT_TLS=1 in the
+environment, does without the last. It is also the build hook of the wheel: see CorkbindBuildHook.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ SANITIZED_LIBRARY = OUT / "asan" / "libcorkbind.so"
 SOURCES = ("vendor/uSockets/src", "corkbind/core")
 TEST_SOURCES = {"vendor/uSockets/tests": SOURCES[:1], "tests/c": SOURCES}
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
-LIBRARIES = ("-lpthread", "-lz")
+LIBRARIES = ["-lpthread", "-lz", "-lssl", "-lcrypto"]
 JOBS = os.cpu_count() or 1
 
 INCLUDES = [f"-I{ROOT / path}" for path in ("vendor/uSockets/src", "corkbind/include", "corkbind/core")]
@@ -55,6 +56,7 @@ SANITIZER_OPTIONS = {"UBSAN_OPTIONS": "print_stacktrace=1", "ASAN_OPTIONS": "det
 SCANNING = ("scan", "utf8", "ws_frame", "http_parser", "exhaustive", "router")
 PORTABILITY = ("-funsigned-char", "-DCK_PORTABLE_SCAN")
 TEST_SECONDS = 300
+WITHOUT_TLS = "-DLIBUS_NO_SSL"
 
 COMPILER_PACKAGES = {
     "apt-get": "sudo apt-get install gcc libc6-dev",
@@ -70,11 +72,25 @@ ZLIB_PACKAGES = {
     "pacman": "sudo pacman -S zlib",
     "brew": "brew install zlib",
 }
+OPENSSL_PACKAGES = {
+    "apt-get": "sudo apt-get install libssl-dev",
+    "dnf": "sudo dnf install openssl-devel",
+    "apk": "sudo apk add openssl-dev",
+    "pacman": "sudo pacman -S openssl",
+    "brew": "brew install openssl@3",
+}
 VENV_PACKAGES = {"apt-get": "sudo apt-get install python3-venv", "apk": "sudo apk add python3 py3-pip"}
 
 
 class BuildError(Exception):
     """Something that the user can put right; its text is the whole story."""
+
+
+def leave_tls_out() -> None:
+    """Builds without OpenSSL from here on."""
+    if WITHOUT_TLS not in LANGUAGE:
+        LANGUAGE.append(WITHOUT_TLS)
+        LIBRARIES[:] = [library for library in LIBRARIES if library not in ("-lssl", "-lcrypto")]
 
 
 def say(text: str) -> None:
@@ -138,6 +154,12 @@ def compilers_for_tests() -> list[str]:
 
 PROBE = "#include <stdio.h>\nint probe(void); int probe(void) { return puts(__FILE__); }\n"
 ZLIB_PROBE = "#include <zlib.h>\nint probe(void); int probe(void) { return zlibVersion()[0] == ZLIB_VERSION[0]; }\n"
+OPENSSL_PROBE = """#include <openssl/ssl.h>
+#if OPENSSL_VERSION_NUMBER < 0x10101000L
+#error too old
+#endif
+int probe(void); int probe(void) { return TLS_method() == 0; }
+"""
 
 
 @lru_cache
@@ -155,12 +177,16 @@ def takes(cc: str, *flags: str, source: str = PROBE) -> bool:
 
 
 def require_headers(cc: str) -> None:
-    """Raises BuildError where the headers of C or of zlib are missing; looks again the next time."""
-    for source, missing, packages in (
-        (PROBE, f"{cc} cannot compile a C program; install its headers", COMPILER_PACKAGES),
-        (ZLIB_PROBE, f"{cc} finds no zlib, which compresses WebSockets; install its headers", ZLIB_PACKAGES),
+    """Raises BuildError where the headers of C, zlib or OpenSSL are missing; looks again the next time."""
+    no_openssl = f"{cc} finds no OpenSSL (openssl/ssl.h, 1.1.1 or later); build --without-tls, or install its headers"
+    for source, libraries, missing, packages in (
+        (PROBE, [], f"{cc} cannot compile a C program; install its headers", COMPILER_PACKAGES),
+        (ZLIB_PROBE, ["-lz"], f"{cc} finds no zlib, which compresses WebSockets; install its headers", ZLIB_PACKAGES),
+        (OPENSSL_PROBE, ["-lssl", "-lcrypto"], no_openssl, OPENSSL_PACKAGES),
     ):
-        if not takes(cc, *(["-lz"] if source == ZLIB_PROBE else []), source=source):
+        if source == OPENSSL_PROBE and WITHOUT_TLS in LANGUAGE:
+            continue
+        if not takes(cc, *libraries, source=source):
             shutil.rmtree(OUT / "probe")
             raise BuildError(f"{missing}: {package_hint(packages)}")
 
@@ -267,11 +293,13 @@ def release_flavour(strict: bool) -> Flavour:
     """The flavour that users get; `strict` turns warnings into errors, for compilers that we know."""
     cc = compiler()
     flags = [*LANGUAGE, *RELEASE, *usable(cc, OPTIONAL), *(usable(cc, WARNINGS) if strict else []), *["-Werror"] * strict]
-    return Flavour("release" if strict else "wheel", cc, tuple(flags))
+    name = ("release" if strict else "wheel") + "-plain" * (WITHOUT_TLS in LANGUAGE)
+    return Flavour(name, cc, tuple(flags))
 
 
 def sanitized_flavour(cc: str, *extra: str) -> Flavour:
-    name = "-".join(["asan", slug(cc), *(slug(flag).strip("_") for flag in extra)])
+    plain = ["plain"] if WITHOUT_TLS in LANGUAGE else []
+    name = "-".join(["asan", slug(cc), *plain, *(slug(flag).strip("_") for flag in extra)])
     return Flavour(name, cc, (*LANGUAGE, *SANITIZE, *SHARED, *extra))
 
 
@@ -438,6 +466,8 @@ def run_pytest(python: Path, arguments: Sequence[str], extra: dict[str, str] | N
 
 
 def command_build(options: argparse.Namespace, rest: list[str]) -> None:
+    if options.without_tls:
+        leave_tls_out()
     say(f"built {build_library(sanitize=options.sanitize).relative_to(ROOT)}")
 
 
@@ -540,6 +570,7 @@ def parser() -> argparse.ArgumentParser:
 
     build = add("build", "compile the shared library (what no command means)")
     build.add_argument("--sanitize", action="store_true", help="into build/asan/, with ASan and UBSan")
+    build.add_argument("--without-tls", action="store_true", help="without OpenSSL: an app with AppOptions says so")
     start = add("run", "build and start docs/examples/hello.py")
     start.add_argument("--port", type=int, help="listen there")
     test = add("test", "build, run the C tests and pytest; further arguments go to pytest")
@@ -558,6 +589,8 @@ def main(arguments: Sequence[str]) -> int:
         print("corkbind needs Python 3.10 or later; this is " + sys.version.split()[0])
         return 1
     top = parser()
+    if os.environ.get("CORKBIND_WITHOUT_TLS"):
+        leave_tls_out()
     options, rest = top.parse_known_args(arguments or ["build"])
     if rest and options.command not in ("run", "test", "bench", "fuzz"):
         top.error(f"unknown: {' '.join(rest)}")
@@ -582,6 +615,8 @@ with contextlib.suppress(ImportError):
         def initialize(self, version: str, build_data: dict[str, object]) -> None:
             if self.target_name != "wheel":
                 return
+            if os.environ.get("CORKBIND_WITHOUT_TLS"):
+                leave_tls_out()
             try:
                 library = build_library(strict=False)
             except BuildError as error:

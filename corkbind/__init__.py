@@ -5,7 +5,8 @@ A first server: `App().get("/", lambda res, req: res.end("hello")).listen(8000).
 
 from __future__ import annotations
 
-from corkbind.app import Address, App
+from corkbind.address import Address
+from corkbind.app import App
 from corkbind.cork import corked_socket
 from corkbind.enums import CompressOptions, OpCode, SendStatus
 from corkbind.errors import (
@@ -20,6 +21,7 @@ from corkbind.errors import (
     RequestExpired,
     ResponseFinished,
     ResponseStarted,
+    TlsError,
     UncorkedWrite,
     WrongThread,
 )
@@ -78,6 +80,7 @@ __all__ = [
     "SendStatus",
     "TaskFactory",
     "Timer",
+    "TlsError",
     "UncorkedWrite",
     "UploadedFile",
     "WebSocket",

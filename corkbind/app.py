@@ -11,11 +11,12 @@ import logging
 from asyncio import AbstractEventLoop, Event, Task, current_task, get_running_loop, shield
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-from corkbind import serving
+from corkbind import serving, tls
 from corkbind._ffi import calls
 from corkbind._ffi.loader import lib
+from corkbind.address import Address, TlsAddress
 from corkbind.app_topics import AppTopics
 from corkbind.bridge import Bridge
 from corkbind.cork_modes import FACES
@@ -44,23 +45,11 @@ GRACE: Final = 30.0  # seconds; Kubernetes terminationGracePeriodSeconds
 log: Final = logging.getLogger("corkbind")
 
 
-class Address(NamedTuple):
-    """Say where an app can be reached."""
-
-    host: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        """Return the address as the beginning of a URL."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
-
-
 class App(AppTopics):
     """Serve HTTP.
 
     Args:
-        options: socketify's way to say TLS, which is not there yet.
+        options: certificate and key; with them the app speaks HTTPS and WSS only.
         request_response_factory_max_items, websocket_factory_max_items,
             task_factory_max_items, lifespan, idle_relaxation_time: socketify's,
             taken and without meaning here: objects are cheap, and nothing polls.
@@ -75,8 +64,8 @@ class App(AppTopics):
         trusted_proxies: networks whose Forwarded and X-Forwarded-* fields are believed.
 
     Raises:
-        CorkbindError: `options` asks for TLS.
-        TypeError, ValueError: `cork` is no mode, or networks are no list of networks.
+        TypeError, ValueError: `cork` is no mode, networks are no list of networks, `options` are no
+            AppOptions, or proxies are to speak the PROXY protocol before TLS.
     """
 
     def __init__(
@@ -95,15 +84,16 @@ class App(AppTopics):
         proxy_protocol: Sequence[str] = (),
         trusted_proxies: Sequence[str] = (),
     ) -> None:
-        if options is not None:
-            raise CorkbindError("AppOptions asks for TLS, which this version cannot do: terminate TLS in front of it")
         if cork not in FACES:
             raise ValueError(f"cork must be one of {', '.join(map(repr, FACES))}, not {cork!r}")
         self.limits = limits or Limits()
         super().__init__(FACES[cork], cancel_on_abort)
+        self._options: AppOptions | None = None
         self._server_timing = server_timing
         self._proxy_protocol = Networks(proxy_protocol)
         self._dispatcher.proxies = Networks(trusted_proxies)
+        if options is not None:
+            tls.secure(self, options)
         #: Timers, background work and futures, under socketify's names.
         self.loop = Loop(self)
         self._listeners: list[int] = []
@@ -160,6 +150,7 @@ class App(AppTopics):
 
         Raises:
             OSError: with errno; the port is in use, the host is not ours.
+            TlsError: a certificate, key or cipher cannot be used; it says which file and why.
             RuntimeError: an option makes no sense.
         """
         where = AppListenOptions.of(port_or_options)
@@ -262,7 +253,7 @@ class App(AppTopics):
             await self.start()
             real: list[int] = []
             self.listen(AppListenOptions(port, host, EXCLUSIVE), lambda where: real.append(where.port))
-            yield Address(host, real[0])
+            yield (Address if self._options is None else TlsAddress)(host, real[0])
         finally:
             await self.stop(grace)
 
@@ -419,9 +410,10 @@ class App(AppTopics):
             return
         bridge = Bridge.open()
         try:
-            self._native = calls.app_create(dataclasses.asdict(self.limits))
+            self._native = tls.create(dataclasses.asdict(self.limits), self._options)
             self._routes.tell_all(self._native)
         except BaseException:
+            tls.forget(self._native)
             lib.ck_app_destroy(self._native)
             self._native = 0
             bridge.close()
@@ -439,6 +431,7 @@ class App(AppTopics):
         self._listeners.clear()
         self._loop = None
         self._unequip(native)
+        tls.forget(native)
         lib.ck_app_destroy(native)
         self._bridge.close()
         self._dispatcher.bridge = None

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from corkbind import lint
+from corkbind import lint, tls
 from corkbind.app import App
-from corkbind.options import EXCLUSIVE, AppListenOptions
+from corkbind.errors import TlsError
+from corkbind.options import EXCLUSIVE, AppListenOptions, AppOptions
 
 
 class CommandError(Exception):
@@ -29,9 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app = find_app(options.app)
         address = AppListenOptions(options.port, options.host, EXCLUSIVE)
         where = AppListenOptions(domain=options.uds) if options.uds else address
-        app.listen(where, _announce)
+        if secured := _tls_options(options):
+            tls.secure(app, secured)
+        app.listen(where, lambda real: _announce(real, "http" if app._options is None else "https"))
         app.run(loop=options.loop)
-    except (CommandError, OSError, ImportError) as error:
+    except (CommandError, OSError, ImportError, TlsError) as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else error
         print(f"corkbind: {text}", file=sys.stderr)
         return 1
@@ -74,6 +77,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8000, help="port, 0 for a free one (default: %(default)s)")
     parser.add_argument("--uds", metavar="PATH", help="listen on a Unix socket in place of host and port")
     parser.add_argument("--loop", choices=("auto", "asyncio", "uvloop"), default="auto", help="event loop (default: %(default)s)")
+    parser.add_argument("--ssl-keyfile", metavar="FILE", help="private key: serve HTTPS")
+    parser.add_argument("--ssl-certfile", metavar="FILE", help="certificate, and those of the authorities between")
+    parser.add_argument("--ssl-keyfile-password", metavar="TEXT", help="what opens the private key")
+    parser.add_argument("--ssl-ca-certs", metavar="FILE", help="let in only clients with a certificate of these authorities")
+    parser.add_argument("--ssl-ciphers", metavar="LIST", help="OpenSSL's list of ciphers")
     parser.add_argument("--version", action="version", version=f"corkbind {package_version()}")
     return parser
 
@@ -86,6 +94,17 @@ def package_version() -> str:
         return "unknown"
 
 
-def _announce(where: AppListenOptions) -> None:
-    place = where.domain or f"http://{where.host or '*'}:{where.port}"
+def _tls_options(options: argparse.Namespace) -> AppOptions | None:
+    given = {
+        "key_file_name": options.ssl_keyfile,
+        "cert_file_name": options.ssl_certfile,
+        "passphrase": options.ssl_keyfile_password,
+        "ca_file_name": options.ssl_ca_certs,
+        "ssl_ciphers": options.ssl_ciphers,
+    }
+    return AppOptions(**given) if any(given.values()) else None
+
+
+def _announce(where: AppListenOptions, scheme: str) -> None:
+    place = where.domain or f"{scheme}://{where.host or '*'}:{where.port}"
     print(f"corkbind: listening on {place}", flush=True)

@@ -61,7 +61,7 @@ _free_numbers: Final[list[int]] = []
 class Dispatcher:
     """Run an app's handlers: what routes know of the world (exchange.Runtime)."""
 
-    __slots__ = ("bridge", "dumps", "engine", "error_handler", "loads", "proxies", "request_face")
+    __slots__ = ("bridge", "dumps", "engine", "error_handler", "loads", "proxies", "request_face", "scheme")
 
     def __init__(self) -> None:
         self.bridge: Bridge | None = None
@@ -69,6 +69,7 @@ class Dispatcher:
         self.dumps: Callable[[Any], str | bytes] = compact_json
         self.loads: Callable[[bytes], Any] = json.loads
         self.proxies = Networks()
+        self.scheme = "http"
         self.engine: Any = None
         self.request_face: type[HttpRequest] = HttpRequest
 

@@ -2,6 +2,7 @@
 
     CorkbindError
     |-- LoadError (ImportError)         the compiled core is missing or does not fit
+    |-- TlsError                        a certificate, key or cipher cannot be used
     |-- RequestExpired                  a request was used after its exchange was over
     |-- ResponseFinished                a response was written after its end
     |-- ResponseStarted                 a status or field after the body had begun
@@ -31,6 +32,10 @@ class CorkbindError(Exception):
 
 class LoadError(CorkbindError, ImportError):
     """Say that the compiled core is missing or does not fit."""
+
+
+class TlsError(CorkbindError):
+    """Say which file of a TLS app cannot be used, and why."""
 
 
 class RequestExpired(CorkbindError):

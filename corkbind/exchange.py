@@ -54,6 +54,8 @@ class Runtime(Protocol):
 
     #: Whose Forwarded and X-Forwarded-* fields are believed.
     proxies: Networks
+    #: What the app speaks: "http" or "https".
+    scheme: str
 
     def create_future(self) -> Future[Any]:
         """Return a new future of the loop."""

@@ -1,4 +1,4 @@
-"""Say where an app listens, and later with which certificates."""
+"""Say where an app listens, and with which certificates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ EXCLUSIVE: Final = 1
 
 @dataclass
 class AppOptions:
-    """Name the files of a TLS app; its presence means TLS.
+    """Name the files of a TLS app, in PEM form; its presence means TLS.
+
+    Args:
+        key_file_name: the private key; `passphrase` opens it where it is encrypted.
+        cert_file_name: the certificate, and behind it those of the authorities between.
+        dh_params_file_name: for old ciphers; without it OpenSSL chooses.
+        ca_file_name: authorities; only clients with a certificate of one of them are let in.
+        ssl_ciphers: OpenSSL's list for TLS 1.2, or names of TLS 1.3 ("TLS_...").
+        ssl_prefer_low_memory_usage: taken; idle connections hold no buffers anyway.
 
     Raises:
         RuntimeError: an option has the wrong type.

@@ -279,6 +279,10 @@ class HttpRequest:
         """Return "http" or "https" as a trusted proxy tells what the client used, or None."""
         return self._client().scheme
 
+    def get_scheme(self) -> str:
+        """Return "http" or "https": what the client used as a trusted proxy tells it, or else what this app speaks."""
+        return self._client().scheme or self._response._route.runtime.scheme
+
     def get_proxied_host(self) -> str | None:
         """Return the host that a trusted proxy was asked for, in lower case, or None."""
         return self._client().host

@@ -1,4 +1,4 @@
-"""Receive the core's callbacks: six thunks, and functions for requests and WebSockets.
+"""Receive the core's callbacks: seven thunks, and functions for requests and WebSockets.
 
 Each thunk finds its object by number, calls it, catches everything and returns
 None: no C code ever uses a value of Python. KeyboardInterrupt and SystemExit
@@ -25,6 +25,7 @@ from corkbind._ffi.layouts import (
     DataCallback,
     DeferredCallback,
     RequestCallback,
+    TlsFailedCallback,
     UncorkedCallback,
     WebSocketCallback,
     WritableCallback,
@@ -70,6 +71,8 @@ live: Final[dict[int, Follower]] = {}
 websockets: Final[dict[int, WebSocketFollower]] = {}
 #: Who looks where writes outside any cork come from, by the handle of a watched app.
 watchers: Final[dict[int, Callable[[], None]]] = {}
+#: Who is told what clients do wrong in TLS, by the handle of an app.
+tls_failures: Final[dict[int, Callable[[str, bool], None]]] = {}
 thread: Final = ThreadState()
 
 
@@ -141,6 +144,15 @@ def _uncorked(app: int) -> None:
         keep(error)
 
 
+def _tls_failed(app: int, reason: bytes, plain: int) -> None:
+    try:
+        told = tls_failures.get(app)
+        if told is not None:
+            told(reason.decode("ascii", "replace"), plain != 0)
+    except BaseException as error:
+        keep(error)
+
+
 def _websocket(handle: int, event: int, payload: Any, number: int) -> None:
     websockets[handle].happened(event, payload, number)
 
@@ -155,6 +167,7 @@ CALLBACKS: Final = ck_callbacks(
     deferred=DeferredCallback(_deferred),
     uncorked=UncorkedCallback(_uncorked),
     websocket=WebSocketCallback(),  # _websocket
+    tls_failed=TlsFailedCallback(_tls_failed),
 )
 
 lib.ck_python_entries(id(entries), id(_websocket), id(keep))  # none is ever freed

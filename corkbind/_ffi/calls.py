@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from ctypes import Structure, byref, c_int, c_uint64, sizeof
 from typing import Final
 
 from corkbind._ffi.callbacks import CALLBACKS
 from corkbind._ffi.layouts import ck_connection_info, ck_counters, ck_limits, ck_stats
 from corkbind._ffi.loader import lib
+from corkbind.errors import TlsError
 
 Counters = dict[str, "int | dict[str, int]"]
 
@@ -27,6 +28,28 @@ def app_create(limits: Mapping[str, int]) -> int:
     if not app:
         raise MemoryError("cannot make an app: out of memory")
     return app
+
+
+def app_create_tls(limits: Mapping[str, int], files: Sequence[str | None], low_memory: int) -> int:
+    """Return the handle of a new app that speaks TLS.
+
+    Args:
+        files: as AppOptions names them, in its order: key, certificate, passphrase, DH, CA, ciphers.
+
+    Raises:
+        TlsError: naming the file and the cause.
+        MemoryError: there is none, or this thread has no loop.
+    """
+    texts = [None if text is None else os.fsencode(text) for text in files]
+    if any(text is not None and b"\0" in text for text in texts):
+        raise TlsError("a file name, passphrase or cipher of AppOptions holds a NUL")
+    app = int(lib.ck_app_create_tls(byref(ck_limits(**limits)), *texts, low_memory))
+    if app:
+        return app
+    reason = os.fsdecode(lib.ck_tls_error())
+    if reason:
+        raise TlsError(reason)
+    raise MemoryError("cannot make an app: out of memory")
 
 
 def app_proxy_protocol(app: int, networks: bytes, count: int, unix: bool) -> None:

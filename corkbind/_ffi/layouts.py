@@ -31,6 +31,7 @@ WritableCallback = PYFUNCTYPE(None, c_uint)
 DeferredCallback = PYFUNCTYPE(None)
 UncorkedCallback = PYFUNCTYPE(None, c_uint)
 WebSocketCallback = PYFUNCTYPE(None, c_uint, c_int, py_object, c_int)
+TlsFailedCallback = PYFUNCTYPE(None, c_uint, c_char_p, c_int)
 
 
 class ck_stats(Structure):
@@ -45,6 +46,8 @@ class ck_stats(Structure):
         ("nested_corks", c_uint64),
         ("rollbacks", c_uint64),
         ("uncorked_writes", c_uint64),
+        ("tls_records", c_uint64),
+        ("tls_failures", c_uint64),
         ("refused", c_uint64),
         ("aborted", c_uint64),
         ("timeouts", c_uint64),
@@ -66,6 +69,7 @@ class ck_counters(Structure):
         ("nested_corks", c_uint64),
         ("rollbacks", c_uint64),
         ("uncorked_writes", c_uint64),
+        ("tls_records", c_uint64),
         ("flushes", c_uint64 * CK_FLUSH_REASONS),
     ]
 
@@ -134,6 +138,7 @@ class ck_callbacks(Structure):
         ("deferred", DeferredCallback),
         ("uncorked", UncorkedCallback),
         ("websocket", WebSocketCallback),
+        ("tls_failed", TlsFailedCallback),
     ]
 
 

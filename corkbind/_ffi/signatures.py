@@ -95,6 +95,8 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_loopback_count", c_int64, (c_int,)),
     # Apps
     Row("ck_app_create", c_uint, (POINTER(ck_limits),)),
+    Row("ck_app_create_tls", c_uint, (POINTER(ck_limits), *[c_char_p] * 6, c_int)),
+    Row("ck_tls_error", c_char_p, ()),
     Row("ck_app_destroy", c_int, (c_uint,)),
     Row("ck_app_route", c_int, (c_uint, c_int, c_char_p, c_size_t, c_int, c_int64)),
     Row(

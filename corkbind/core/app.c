@@ -35,7 +35,49 @@ static void app_free(ck_app *app)
     ck_free(loop, app);
 }
 
-uint32_t ck_app_create(const ck_limits *limits)
+/* What a client is told that speaks plain HTTP to a TLS port. */
+static const char plain_answer[] = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 58\r\n"
+                                   "Connection: close\r\n\r\nThis port speaks HTTPS: the address begins with https://.\n";
+
+static const char *tls_error(const char *text)
+{
+    static _Thread_local char kept[512];
+    if (text) {
+        strncpy(kept, text, sizeof(kept) - 1);
+    }
+    return kept;
+}
+
+const char *ck_tls_error(void)
+{
+    return tls_error(NULL);
+}
+
+static void on_tls_failure(struct us_socket_t *s, const char *reason, int plain)
+{
+    ck_app *app = *(ck_app **) us_socket_context_ext(1, us_socket_context(1, s));
+    app->stats.tls_failures++;
+    if (app->loop->callbacks.tls_failed) {
+        app->loop->callbacks.tls_failed(app->handle, reason, plain);
+    }
+}
+
+static void make_context(ck_app *app, const struct us_socket_context_options_t *tls)
+{
+    struct us_socket_context_options_t options;
+    memset(&options, 0, sizeof(options));
+    app->tls = tls != NULL;
+    app->context = us_create_socket_context(app->tls, app->loop->us, sizeof(ck_app *), tls ? *tls : options);
+    if (tls && !app->context) {
+        (void) tls_error(us_tls_error());
+    } else if (tls) {
+        us_socket_context_alpn(app->context, "http/1.1");
+        us_socket_context_plain_answer(app->context, plain_answer, (int) sizeof(plain_answer) - 1);
+        us_socket_context_on_tls_failure(app->context, on_tls_failure);
+    }
+}
+
+static uint32_t create(const ck_limits *limits, const struct us_socket_context_options_t *tls)
 {
     ck_loop *loop = ck_loop_current();
     ck_app *app = loop ? ck_alloc(loop, sizeof(*app)) : NULL;
@@ -46,9 +88,7 @@ uint32_t ck_app_create(const ck_limits *limits)
     app->loop = loop;
     app->limits = *limits;
     ck_topics_init(&app->topics, loop->sys);
-    struct us_socket_context_options_t options;
-    memset(&options, 0, sizeof(options));
-    app->context = us_create_socket_context(0, loop->us, sizeof(ck_app *), options);
+    make_context(app, tls);
     app->router = ck_router_create(loop->sys);
     app->handle = ck_handle_new(&loop->handles, CK_KIND_APP, app);
     if (!app->context || !app->router || !app->handle) {
@@ -58,6 +98,27 @@ uint32_t ck_app_create(const ck_limits *limits)
     *(ck_app **) us_socket_context_ext(0, app->context) = app;
     ck_connection_callbacks(app->context);
     return app->handle;
+}
+
+uint32_t ck_app_create(const ck_limits *limits)
+{
+    return create(limits, NULL);
+}
+
+uint32_t ck_app_create_tls(const ck_limits *limits, const char *key_file, const char *certificate_file,
+    const char *passphrase, const char *dh_file, const char *ca_file, const char *ciphers, int low_memory)
+{
+    struct us_socket_context_options_t options = {
+        .key_file_name = key_file,
+        .cert_file_name = certificate_file,
+        .passphrase = passphrase,
+        .dh_params_file_name = dh_file,
+        .ca_file_name = ca_file,
+        .ssl_ciphers = ciphers,
+        .ssl_prefer_low_memory_usage = low_memory,
+    };
+    (void) tls_error("");
+    return create(limits, &options);
 }
 
 /* What a closing connection calls back may destroy the app. */

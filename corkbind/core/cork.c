@@ -224,12 +224,19 @@ static int at_most(size_t length, int most)
     return length > (size_t) most ? most : (int) length;
 }
 
+void ck_stream_encrypted(ck_stream *stream, long long records)
+{
+    CK_COUNT(stream, tls_records, us_loop_tls_records(stream->loop->us) - records);
+    stream->full = stream->full || us_socket_unsent(stream->socket) > 0;
+}
+
 /* Sends one or two parts in one system call; `more` of them follow at once. Returns
  * the bytes taken. */
 static size_t send_parts(ck_stream *stream, const char *first, size_t first_length, const char *second,
     size_t second_length, bool more)
 {
     int taken;
+    long long records = stream->tls ? us_loop_tls_records(stream->loop->us) : 0;
     if (first_length == 0) {
         taken = us_socket_write(0, stream->socket, second, at_most(second_length, INT_MAX), more);
     } else if (second_length == 0) {
@@ -241,6 +248,9 @@ static size_t send_parts(ck_stream *stream, const char *first, size_t first_leng
     CK_COUNT(stream, sends, taken > 0);
     CK_COUNT(stream, bytes, taken);
     stream->full = (size_t) taken < first_length + second_length;
+    if (stream->tls) {
+        ck_stream_encrypted(stream, records);
+    }
     if (stream->full && us_socket_last_error(stream->socket)) {
         stream->broken = true;
         backlog_drop(stream);
@@ -484,7 +494,8 @@ size_t ck_stream_packed(const ck_stream *stream)
 size_t ck_stream_buffered(const ck_stream *stream)
 {
     size_t file = stream->file ? (size_t) stream->file->left : 0;
-    return ck_stream_packed(stream) + (stream->backlog ? stream->backlog->length : 0) + file;
+    size_t encrypted = stream->tls && stream->socket ? (size_t) us_socket_unsent(stream->socket) : 0;
+    return encrypted + ck_stream_packed(stream) + (stream->backlog ? stream->backlog->length : 0) + file;
 }
 
 void ck_stream_truncate(ck_stream *stream, size_t mark)

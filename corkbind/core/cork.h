@@ -60,6 +60,7 @@ typedef struct ck_stream {
     uint32_t flushes;           /* times that packed bytes have left */
     uint16_t depth;             /* corks open */
     bool full;                  /* the kernel took less than it was given, and has no room since */
+    bool tls;                   /* what is sent is encrypted, and may wait for the kernel after that */
     bool broken;                /* a send failed for good: nothing can leave any more */
     bool unreadable;            /* because a file gave out, which is not the client's doing */
     ck_counters own;
@@ -143,6 +144,8 @@ int ck_stream_send_file(ck_stream *stream, int file, int64_t offset, uint64_t le
 bool ck_stream_drain_file(ck_stream *stream);
 /* Forgets it. */
 void ck_stream_drop_file(ck_stream *stream);
+/* Counts the TLS records since there were `records`, and whether some wait for the kernel. */
+void ck_stream_encrypted(ck_stream *stream, long long records);
 /* Sends what is packed, as the beginning of what follows at once. Returns 0 or a ck_result. */
 int ck_stream_flush_ahead(ck_stream *stream);
 

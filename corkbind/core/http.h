@@ -51,6 +51,7 @@ typedef struct ck_app {
     struct ck_connection *first; /* all open connections */
     uint32_t handle;
     bool draining;
+    bool tls;                    /* its connections all speak TLS */
     bool server_timing;          /* each head tells the counters of its connection */
     bool watched;                /* the uncorked callback is wanted */
     bool proxies_unix;           /* peers without an address send the PROXY protocol */
@@ -114,6 +115,7 @@ typedef struct ck_connection {
     bool keep_alive;
     bool continue_due;            /* the client waits for 100 Continue */
     bool user_paused;
+    bool tls_due;                 /* the handshake comes first: nothing can be answered yet */
     bool proxy_due;               /* the header of the PROXY protocol comes first */
     bool reading;                 /* the socket is polled for reading */
     bool peer_ended;

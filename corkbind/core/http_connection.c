@@ -4,6 +4,7 @@
  * will send no more (FIN), and drops what still comes until the client has closed.
  * Closing at once would make the kernel answer those bytes with a reset, which
  * can destroy the response on its way (RFC 9112 S9.6). */
+#include <errno.h>
 #include <string.h>
 
 #include "http.h"
@@ -90,6 +91,15 @@ void ck_connection_timer_for_phase(ck_connection *connection)
 
 /* ---- Ends ---- */
 
+/* Whether the end of the stream now is the end of nothing: TLS then does not say close_notify,
+ * so that the client of a body that the close delimits can tell. */
+static bool cut_short(const ck_connection *connection)
+{
+    const ck_exchange *exchange = connection->exchange;
+    bool begun = exchange && exchange->phase != CK_RESPONSE_IDLE && exchange->phase != CK_RESPONSE_FINISHED;
+    return begun || ck_stream_buffered(&connection->stream) > 0;
+}
+
 void ck_connection_close(ck_connection *connection, enum ck_abort_reason reason)
 {
     if (!connection->closed) {
@@ -98,7 +108,7 @@ void ck_connection_close(ck_connection *connection, enum ck_abort_reason reason)
         }
         ck_stream_flush(&connection->stream, CK_FLUSH_CLOSE);
         connection->reason = (uint8_t) reason;
-        us_socket_close(0, connection->stream.socket, 0, NULL);
+        us_socket_close(0, connection->stream.socket, cut_short(connection) ? ECONNABORTED : 0, NULL);
     }
 }
 
@@ -205,7 +215,7 @@ void ck_stream_sent(ck_stream *stream)
     ck_connection *connection = (ck_connection *) stream;
     if (stream->broken) {
         close_broken(connection);
-    } else if (ck_stream_waits(stream) || (stream->full && !connection->shutdown_due)) {
+    } else if (ck_stream_waits(stream) || (stream->full && (stream->tls || !connection->shutdown_due))) {
         if (connection->timer != CK_TIMER_SEND) {
             ck_connection_timer(connection, CK_TIMER_SEND);
         }
@@ -283,6 +293,7 @@ static struct us_socket_t *on_open(struct us_socket_t *s, int is_client, char *i
     connection->opened = app->loop->date_second;
     connection->app = app;
     connection->reading = true;
+    connection->stream.tls = connection->tls_due = app->tls;
     connection->proxy_due = ip_length > 0 ? ck_networks_hold(app->proxies, app->proxy_count, ip, (size_t) ip_length)
                                           : app->proxies_unix;
     connection->next = app->first;
@@ -292,7 +303,7 @@ static struct us_socket_t *on_open(struct us_socket_t *s, int is_client, char *i
     app->first = connection;
     app->stats.connections++;
     app->stats.open++;
-    ck_connection_timer(connection, CK_TIMER_IDLE);
+    ck_connection_timer(connection, app->tls ? CK_TIMER_HEAD : CK_TIMER_IDLE);
     if (app->draining || (app->limits.connections && app->stats.open > app->limits.connections)) {
         if (corked_or_closed(connection)) {
             ck_connection_refuse(connection, 503, CK_ABORT_SERVER);
@@ -304,6 +315,7 @@ static struct us_socket_t *on_open(struct us_socket_t *s, int is_client, char *i
 
 static struct us_socket_t *on_data(struct us_socket_t *s, char *data, int length)
 {
+    connection_of(s)->tls_due = false;
     ck_connection_go_through(connection_of(s), data, (size_t) length);
     ck_poison(data, (size_t) length);
     return s;
@@ -379,7 +391,7 @@ static void timed_out(ck_connection *connection)
         return;
     case CK_TIMER_HEAD:
         connection->app->stats.timeouts++;
-        if (connection->proxy_due) { /* whoever is slow here does not speak HTTP yet */
+        if (connection->tls_due || connection->proxy_due) { /* whoever is slow here does not speak HTTP yet */
             ck_connection_close(connection, CK_ABORT_TIMEOUT);
             return;
         }

@@ -443,6 +443,12 @@ static ssize_t s_sendfile(struct us_sys_t *sys, int fd, int file, int64_t offset
     return there <= 0 ? there : s_send(sys, fd, part, (size_t) there, 0);
 }
 
+static ssize_t s_file_read(struct us_sys_t *sys, int file, void *buffer, size_t length, int64_t offset)
+{
+    (void) sys;
+    return pread(file, buffer, length, (off_t) offset);
+}
+
 static int s_file_dup(struct us_sys_t *sys, int file)
 {
     (void) sys;
@@ -702,7 +708,7 @@ void ck_loopback_sys_init(ck_loopback *world)
     world->sys = (struct us_sys_t) {
         .socket = s_socket, .bind = s_bind, .listen = s_listen, .accept4 = s_accept4, .connect = s_connect, .setsockopt = s_setsockopt,
         .getsockopt = s_getsockopt, .getsockname = s_getsockname, .getpeername = s_getpeername, .recv = s_recv,
-        .send = s_send, .sendv = s_sendv, .sendfile = s_sendfile, .file_dup = s_file_dup,
+        .send = s_send, .sendv = s_sendv, .sendfile = s_sendfile, .file_read = s_file_read, .file_dup = s_file_dup,
         .file_close = s_file_close, .shutdown = s_shutdown, .close = s_close, .unlink = s_unlink,
         .epoll_create1 = s_epoll_create1, .epoll_ctl = s_epoll_ctl, .epoll_wait = s_epoll_wait,
         .recvmmsg = s_mmsg, .sendmmsg = s_mmsg, .eventfd = s_eventfd, .timerfd_create = s_timerfd_create, .timerfd_settime = s_timerfd_settime,

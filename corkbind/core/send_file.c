@@ -24,6 +24,7 @@ void ck_stream_drop_file(ck_stream *stream)
 bool ck_stream_drain_file(ck_stream *stream)
 {
     ck_outgoing_file *file = stream->file;
+    long long records = stream->tls ? us_loop_tls_records(stream->loop->us) : 0;
     int taken = us_socket_sendfile(0, stream->socket, file->file, file->offset, (int64_t) file->left);
     if (taken < 0 || us_socket_last_error(stream->socket)) {
         stream->broken = true;
@@ -36,7 +37,10 @@ bool ck_stream_drain_file(ck_stream *stream)
     file->offset += taken;
     file->left -= (uint64_t) taken;
     stream->full = file->left > 0;
-    if (stream->full) {
+    if (stream->tls) {
+        ck_stream_encrypted(stream, records);
+    }
+    if (file->left) {
         return false;
     }
     ck_stream_drop_file(stream);

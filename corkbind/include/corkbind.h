@@ -101,6 +101,8 @@ typedef struct ck_stats {
     uint64_t nested_corks;      /* corks of a socket while another was corked */
     uint64_t rollbacks;         /* responses dropped before a byte left */
     uint64_t uncorked_writes;   /* first writes outside any cork, packed until the end of the iteration */
+    uint64_t tls_records;       /* of data, sent */
+    uint64_t tls_failures;      /* connections that ended for what their client did wrong in TLS */
     uint64_t refused;           /* requests answered with an error before any handler */
     uint64_t aborted;           /* connections that ended under a response */
     uint64_t timeouts;          /* handlers, bodies and heads that took too long */
@@ -119,6 +121,7 @@ typedef struct ck_counters {
     uint64_t nested_corks;
     uint64_t rollbacks;
     uint64_t uncorked_writes;
+    uint64_t tls_records;
     uint64_t flushes[CK_FLUSH_REASONS];
 } ck_counters;
 
@@ -224,6 +227,9 @@ typedef struct ck_callbacks {
     /* Something has happened on a WebSocket (enum ck_ws_event); `payload` is a Python
      * object. Runs corked, unless the connection is gone. */
     void (*websocket)(uint32_t websocket, int event, void *payload, int number);
+    /* The client of a TLS app did something wrong in TLS, or (`plain`) speaks plain
+     * text; its connection ends. `reason` is for people. Must only look. May be NULL. */
+    void (*tls_failed)(uint32_t app, const char *reason, int plain);
 } ck_callbacks;
 
 /* Addresses of the interpreter's own functions, so that the core can make Python
@@ -375,6 +381,13 @@ CK_EXPORT int64_t ck_loopback_count(int what);
 
 /* Makes an app on the thread's loop. Returns its handle, or 0 without memory or loop. */
 CK_EXPORT uint32_t ck_app_create(const ck_limits *limits);
+/* The same for an app whose connections all speak TLS; the strings are as in
+ * us_socket_context_options_t, NULL where unset. Returns its handle, or 0, and then
+ * ck_tls_error says why: the file, and the cause. */
+CK_EXPORT uint32_t ck_app_create_tls(const ck_limits *limits, const char *key_file, const char *certificate_file,
+    const char *passphrase, const char *dh_file, const char *ca_file, const char *ciphers, int low_memory);
+/* Returns why this thread's last ck_app_create_tls failed; "" when for want of memory or loop. */
+CK_EXPORT const char *ck_tls_error(void);
 /* Closes listeners and connections at once and frees the app. */
 CK_EXPORT int ck_app_destroy(uint32_t app);
 /* Adds a route; see ck_router_add for patterns. `method` as in ck_method_id.

@@ -74,6 +74,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "app_topics",
         "inspector.report",
         "inspector.mount",
+        "address",
+        "tls",
         "serving",
         "loop",
         "task_factory",

@@ -288,6 +288,12 @@ static inline ssize_t s_sendfile(struct us_sys_t *sys, int fd, int file, int64_t
     return there <= 0 ? there : s_send(sys, fd, part, (size_t) there, 0);
 }
 
+static inline ssize_t s_file_read(struct us_sys_t *sys, int file, void *buffer, size_t length, int64_t offset)
+{
+    (void) sys;
+    return pread(file, buffer, length, offset);
+}
+
 static inline int s_file_dup(struct us_sys_t *sys, int file)
 {
     (void) sys;
@@ -475,7 +481,7 @@ static inline void s_release(struct us_sys_t *sys, void *memory)
 static const struct us_sys_t world_sys = {
     .socket = s_socket, .bind = s_bind, .listen = s_listen, .accept4 = s_accept4, .connect = s_connect, .setsockopt = s_setsockopt,
     .getsockopt = s_getsockopt, .getsockname = s_getname, .getpeername = s_getname, .recv = s_recv, .send = s_send,
-    .sendv = s_sendv, .sendfile = s_sendfile, .file_dup = s_file_dup, .file_close = s_file_close, .shutdown = s_shutdown, .close = s_close, .unlink = s_unlink, .epoll_create1 = s_epoll_create1,
+    .sendv = s_sendv, .sendfile = s_sendfile, .file_read = s_file_read, .file_dup = s_file_dup, .file_close = s_file_close, .shutdown = s_shutdown, .close = s_close, .unlink = s_unlink, .epoll_create1 = s_epoll_create1,
     .epoll_ctl = s_epoll_ctl, .epoll_wait = s_epoll_wait, .eventfd = s_eventfd, .timerfd_create = s_timerfd_create,
     .timerfd_settime = s_timerfd_settime, .recvmmsg = s_mmsg, .sendmmsg = s_mmsg, .read = s_read, .write = s_write, .open_spare = s_open_spare,
     .monotonic_ns = s_monotonic_ns, .wall_seconds = s_wall_seconds, .alloc = s_alloc, .resize = s_resize,
@@ -650,7 +656,7 @@ static inline void on_websocket(uint32_t handle, int event, void *payload, int n
 }
 
 static const ck_callbacks world_callbacks = {on_request, on_aborted, on_body, on_data, on_writable, on_deferred, on_uncorked,
-    on_websocket};
+    on_websocket, NULL};
 
 static const ck_limits limits_default = {
     .body = 1048576, .backlog = 16777216, .line = 8192, .head = 32768, .field = 16384, .fields = 100,

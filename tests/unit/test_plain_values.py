@@ -52,13 +52,15 @@ def test_listen_options_refuse(given: object) -> None:
         AppListenOptions.of(given)  # type: ignore[arg-type]
 
 
-def test_tls_options_are_checked_and_refused_for_now() -> None:
+def test_tls_options_are_checked() -> None:
     with pytest.raises(RuntimeError, match="cert_file_name"):
         AppOptions(cert_file_name=1)  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="ssl_prefer"):
         AppOptions(ssl_prefer_low_memory_usage="1")  # type: ignore[arg-type]
-    with pytest.raises(CorkbindError, match="TLS"):
-        App(AppOptions())
+    with pytest.raises(TypeError, match="AppOptions"):
+        App({"key_file_name": "key.pem"})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="PROXY"):
+        App(AppOptions(), proxy_protocol=["10.0.0.0/8"])
 
 
 def test_limits_refuse_what_makes_no_sense() -> None:

@@ -218,6 +218,13 @@ ssize_t bsd_send2(struct us_sys_t *sys, int fd, const char *header, size_t heade
     return n;
 }
 
+ssize_t bsd_file_read(struct us_sys_t *sys, int file, void *buffer, size_t length, int64_t offset) {
+    ssize_t n;
+    do n = sys->file_read(sys, file, buffer, length, offset);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
 ssize_t bsd_sendfile(struct us_sys_t *sys, int fd, int file, int64_t offset, size_t length) {
     ssize_t n;
     do n = sys->sendfile(sys, fd, file, offset, length);

@@ -110,8 +110,9 @@ void us_internal_connecting_ready(struct us_socket_t *s, int error) {
 /* ---- The interface ------------------------------------------------------- */
 
 static struct us_socket_t *create(int ssl, struct us_socket_context_t *context, int ext_size) {
-    if (ssl || ext_size < 0 || context->closing || context->dead) {
-        errno = ssl ? ENOTSUP : ext_size < 0 ? EINVAL : ECANCELED;
+    int encrypted = ssl || context->tls; /* never in the clear where TLS was meant */
+    if (encrypted || ext_size < 0 || context->closing || context->dead) {
+        errno = encrypted ? ENOTSUP : ext_size < 0 ? EINVAL : ECANCELED;
         return NULL;
     }
     (void) us_internal_prepare_retries(context->loop);

@@ -10,7 +10,7 @@
  * and up to a second while it goes on failing. Descriptors run out for a whole
  * process, so the timer and its delay belong to the loop. Sends for which the
  * kernel has no memory wait for the same timer. */
-#include "internal.h"
+#include "tls.h"
 
 #include <errno.h>
 #include <string.h>
@@ -75,17 +75,20 @@ static struct us_socket_context_t *create(struct us_loop_t *loop, int ext_size) 
 
 struct us_socket_context_t *us_create_socket_context(int ssl, struct us_loop_t *loop, int ext_size,
     struct us_socket_context_options_t options) {
-    (void) options;
-    if (ssl) {
-        errno = ENOTSUP;
-        return NULL;
-    }
-    return create(loop, ext_size);
+    if (!ssl) return create(loop, ext_size);
+    struct us_internal_tls_context *tls = us_internal_tls_context_create(loop, options);
+    if (!tls) return NULL;
+    struct us_socket_context_t *context = create(loop, ext_size);
+    if (context) context->tls = tls;
+    else us_internal_tls_context_release(loop, tls);
+    return context;
 }
 
 struct us_socket_context_t *us_create_child_socket_context(int ssl, struct us_socket_context_t *context, int context_ext_size) {
     (void) ssl;
-    return create(context->loop, context_ext_size);
+    struct us_socket_context_t *child = create(context->loop, context_ext_size);
+    if (child && context->tls) child->tls = us_internal_tls_context_hold(context->tls);
+    return child;
 }
 
 void us_socket_context_close(int ssl, struct us_socket_context_t *context) {

@@ -57,6 +57,7 @@ struct us_socket_t {
     uint32_t ext_size;
     uint16_t last_error;
     uint8_t timeout, long_timeout; /* the tick that ends it, or TIMEOUT_OFF */
+    struct us_internal_tls *tls;   /* NULL: plain */
 };
 
 _Static_assert(sizeof(struct us_socket_t) <= 72, "an idle connection must stay small");
@@ -84,6 +85,7 @@ struct us_socket_context_t {
     struct us_socket_context_t *prev, *next;
     struct us_socket_context_t *next_dead;
     int closing, dead;
+    struct us_internal_tls_context *tls; /* NULL: plain */
     int (*on_pre_open)(struct us_socket_context_t *context, int fd, char *ip, int ip_length);
     struct us_socket_t *(*on_open)(struct us_socket_t *s, int is_client, char *ip, int ip_length);
     struct us_socket_t *(*on_close)(struct us_socket_t *s, int code, void *reason);
@@ -107,7 +109,7 @@ struct us_loop_t {
     uint64_t kicks; /* wakeups of our own, for which wakeup_cb does not run */
 
     char *recv_memory, *recv_buffer; /* the buffer is the memory without its front padding */
-    long long iteration, sends;
+    long long iteration, sends, tls_records;
     int alive;  /* polls that are not fallthrough */
     int busy;   /* inside an iteration */
     int broken; /* some socket is SOCKET_BROKEN */
@@ -128,6 +130,8 @@ struct us_loop_t {
     int accept_delay_ms; /* 0 while accepting works */
     int sends_wait;      /* some socket is SOCKET_SEND_LATER, and the timer is armed */
     int spare_fd;
+
+    struct us_internal_tls_loop *tls; /* what all TLS sockets share, from the first TLS context on */
 };
 
 /* loop.c */
@@ -200,6 +204,7 @@ ssize_t bsd_recv(struct us_sys_t *sys, int fd, void *buffer, size_t length);
 int bsd_has_data(struct us_sys_t *sys, int fd);
 ssize_t bsd_send(struct us_sys_t *sys, int fd, const char *data, size_t length, int msg_more);
 ssize_t bsd_send2(struct us_sys_t *sys, int fd, const char *header, size_t header_length, const char *payload, size_t payload_length);
+ssize_t bsd_file_read(struct us_sys_t *sys, int file, void *buffer, size_t length, int64_t offset);
 ssize_t bsd_sendfile(struct us_sys_t *sys, int fd, int file, int64_t offset, size_t length);
 void bsd_flush(struct us_sys_t *sys, int fd);
 void bsd_shutdown_write(struct us_sys_t *sys, int fd);

@@ -6,7 +6,8 @@
  *
  *  1. A loop and all that belongs to it are used by one thread. The only
  *     exception is us_wakeup_loop.
- *  2. `ssl` says how the context was created and must be 0 in this version.
+ *  2. `ssl` says how the context was created: 1 = its sockets speak TLS. The
+ *     library knows that of each object itself, and goes by what it knows.
  *  3. "Ext" memory is a tail of the object, zeroed at creation, aligned to
  *     LIBUS_EXT_ALIGNMENT, and lives as long as the object.
  *  4. A closed socket, timer, poll or context is dead at once, but its memory
@@ -123,7 +124,10 @@ LIBUS_EXPORT struct us_loop_t *us_timer_loop(struct us_timer_t *t);
 
 /* Creates the class of a set of sockets: callbacks and an ext live here once.
  * `ext_size` in bytes. Every callback may be NULL.
- * Returns NULL with ENOMEM, or ENOTSUP for a nonzero `ssl`.
+ * With `ssl` a certificate and key of `options` are what clients are shown, and a
+ * `ca_file_name` is whose certificates they must show; PEM, all of it.
+ * Returns NULL with ENOMEM, EINVAL when a file or a cipher cannot be used (see
+ * us_tls_error), or ENOTSUP in a library without TLS.
  * Destructor: us_socket_context_free. */
 LIBUS_EXPORT struct us_socket_context_t *us_create_socket_context(int ssl, struct us_loop_t *loop, int ext_size,
     struct us_socket_context_options_t options);
@@ -196,6 +200,34 @@ LIBUS_EXPORT void us_socket_context_on_long_timeout(int ssl, struct us_socket_co
  * socket is closed instead. */
 LIBUS_EXPORT void us_socket_context_on_end(int ssl, struct us_socket_context_t *context,
     struct us_socket_t *(*on_end)(struct us_socket_t *s));
+
+/* ---- TLS and server names ------------------------------------------------ */
+
+/* Shows clients that ask for `hostname_pattern` the certificate of `options`; "*" stands
+ * for a whole label ("*.example.com"), and the pattern that says most decides. What stood
+ * there before goes; connections that came in under it live on. `user` comes back from
+ * us_socket_server_name_userdata.
+ * On failure errno is set and us_tls_error says why; nothing changes. */
+LIBUS_EXPORT void us_socket_context_add_server_name(int ssl, struct us_socket_context_t *context,
+    const char *hostname_pattern, struct us_socket_context_options_t options, void *user);
+
+/* Takes a name away; connections that came in under it live on. */
+LIBUS_EXPORT void us_socket_context_remove_server_name(int ssl, struct us_socket_context_t *context,
+    const char *hostname_pattern);
+
+/* Sets what runs when a client asks for a name that no pattern fits: it may add one. */
+LIBUS_EXPORT void us_socket_context_on_server_name(int ssl, struct us_socket_context_t *context,
+    void (*cb)(struct us_socket_context_t *context, const char *hostname));
+
+/* Returns the `user` of the name that the socket came in under, or NULL. */
+LIBUS_EXPORT void *us_socket_server_name_userdata(int ssl, struct us_socket_t *s);
+
+/* Returns the `user` of exactly this pattern, or NULL. */
+LIBUS_EXPORT void *us_socket_context_find_server_name_userdata(int ssl, struct us_socket_context_t *context,
+    const char *hostname_pattern);
+
+/* Returns the SSL_CTX of a TLS context, NULL of a plain one. Borrowed. */
+LIBUS_EXPORT void *us_socket_context_get_native_handle(int ssl, struct us_socket_context_t *context);
 
 /* ---- Listen and adopt ---------------------------------------------------- */
 

@@ -39,6 +39,8 @@ struct us_sys_t {
     /* Like sendfile(2) from `offset` of a regular file; a socket that is gone gives
      * EPIPE and no signal. Files are the process's own, whatever sockets are. */
     ssize_t (*sendfile)(struct us_sys_t *sys, int fd, int file, int64_t offset, size_t length);
+    /* Like pread(2). */
+    ssize_t (*file_read)(struct us_sys_t *sys, int file, void *buffer, size_t length, int64_t offset);
     int (*file_dup)(struct us_sys_t *sys, int file); /* closed on exec */
     int (*file_close)(struct us_sys_t *sys, int file);
     int (*recvmmsg)(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags);
@@ -126,6 +128,38 @@ LIBUS_EXPORT int us_socket_sendfile(int ssl, struct us_socket_t *s, int file, in
 /* Returns the errno of the last failed send or receive on the socket, 0 when
  * none failed: tells EPIPE from a full kernel buffer after a short write. */
 LIBUS_EXPORT int us_socket_last_error(struct us_socket_t *s);
+
+/* ---- TLS ---------------------------------------------------------------- */
+
+/* Returns why the last TLS context or server name of this thread could not be made:
+ * the file, and the cause. Good until the next one. Never NULL. */
+LIBUS_EXPORT const char *us_tls_error(void);
+
+/* Sets the one protocol that TLS sockets of the context agree to by ALPN, such as
+ * "http/1.1": a client that offers others only is refused, one that offers none is not.
+ * Borrows `protocol`. */
+LIBUS_EXPORT void us_socket_context_alpn(struct us_socket_context_t *context, const char *protocol);
+
+/* Sets what a client is sent that speaks plain text where TLS is spoken; the socket is
+ * shut down after, and stays until the client closes or somebody closes it.
+ * Borrows `text`. */
+LIBUS_EXPORT void us_socket_context_plain_answer(struct us_socket_context_t *context, const char *text, int length);
+
+/* Sets what runs before a TLS socket is closed for what its peer did; `reason` is for
+ * people and lives for ever. `plain` = the peer speaks plain text. */
+LIBUS_EXPORT void us_socket_context_on_tls_failure(struct us_socket_context_t *context,
+    void (*on_failure)(struct us_socket_t *s, const char *reason, int plain));
+
+/* Returns the bytes of TLS records that were accepted and the kernel has not taken yet:
+ * on_writable comes when it has. 0 for a plain socket. */
+LIBUS_EXPORT int us_socket_unsent(struct us_socket_t *s);
+
+/* Returns 1 when the peer's stream ended without close_notify: what came before may
+ * have been cut off by a third party. 0 for a plain socket, which cannot know. */
+LIBUS_EXPORT int us_socket_was_truncated(struct us_socket_t *s);
+
+/* Returns the number of TLS records of data sent on sockets of this loop. */
+LIBUS_EXPORT long long us_loop_tls_records(struct us_loop_t *loop);
 
 /* Returns the number of sends (system calls that moved bytes out) on sockets of
  * this loop since its creation. */

@@ -12,7 +12,7 @@
  * Nothing is released anywhere else, and an iteration never runs inside another
  * one or inside a sweep. So a pointer that a callback was given stays good until
  * it returns, whatever it and the functions it calls have closed. */
-#include "internal.h"
+#include "tls.h"
 
 #include <errno.h>
 #include <string.h>
@@ -39,11 +39,13 @@ static void release_dead(struct us_loop_t *loop) {
     while (loop->dead_polls) {
         struct us_poll_t *p = loop->dead_polls;
         loop->dead_polls = p->next_dead;
+        if (p->type == POLL_SOCKET) us_internal_tls_free(loop, ((struct us_socket_t *) p)->tls);
         sys->release(sys, p);
     }
     while (loop->dead_contexts) {
         struct us_socket_context_t *context = loop->dead_contexts;
         loop->dead_contexts = context->next_dead;
+        us_internal_tls_context_release(loop, context->tls);
         sys->release(sys, context);
     }
 }
@@ -171,6 +173,7 @@ static void destroy(struct us_loop_t *loop) {
     if (loop->spare_fd >= 0) sys->close(sys, loop->spare_fd);
     release_dead(loop);
     us_internal_poller_free(loop);
+    us_internal_tls_loop_free(loop);
     if (loop->recv_memory) sys->release(sys, loop->recv_memory);
     sys->release(sys, loop);
 }
@@ -228,6 +231,10 @@ int us_loop_fd(struct us_loop_t *loop) {
 
 long long us_loop_iteration_number(struct us_loop_t *loop) {
     return loop->iteration;
+}
+
+long long us_loop_tls_records(struct us_loop_t *loop) {
+    return loop->tls_records;
 }
 
 long long us_loop_sends(struct us_loop_t *loop) {

@@ -25,7 +25,7 @@
  *    until then it is not polled for that.
  *  - A socket that the kernel refuses to poll as it must be is broken: the loop
  *    closes it at the end of the iteration. */
-#include "internal.h"
+#include "tls.h"
 
 #include <errno.h>
 #include <string.h>
@@ -66,8 +66,9 @@ struct us_socket_t *us_internal_socket_open(struct us_socket_context_t *context,
     us_internal_poll_init(&s->p, fd, POLL_SOCKET, 0);
     s->ext_size = ext_size;
     s->timeout = s->long_timeout = TIMEOUT_OFF;
-    if (us_internal_poll_start(loop, &s->p, LIBUS_SOCKET_READABLE)) {
+    if ((context->tls && us_internal_tls_attach(context, s, 0)) || us_internal_poll_start(loop, &s->p, LIBUS_SOCKET_READABLE)) {
         int error = errno;
+        us_internal_tls_free(loop, s->tls);
         loop->sys->release(loop->sys, s);
         errno = error;
         return NULL;
@@ -86,6 +87,7 @@ struct us_socket_t *us_socket_close(int ssl, struct us_socket_t *s, int code, vo
         us_listen_socket_close(ssl, (struct us_listen_socket_t *) s);
         return s;
     }
+    if (s->tls) us_internal_tls_closing(s, code);
     us_internal_context_unlink(s);
     us_internal_poll_stop(loop, &s->p);
     loop->sys->close(loop->sys, s->p.fd);
@@ -113,7 +115,12 @@ static int reason_to_close(struct us_socket_t *s, int error) {
     return pending;
 }
 
-static void saw_end(struct us_socket_t *s, int error) {
+void us_internal_socket_saw_end(struct us_socket_t *s, int error) {
+    if (s->tls && s->p.flags & SOCKET_SHUT_DOWN && !error && us_internal_tls_waiting(s)) { /* the last of ours is on its way yet */
+        set_flag(s, SOCKET_ENDED);
+        change_polling(s, s->p.events & ~LIBUS_SOCKET_READABLE);
+        return;
+    }
     if (s->p.flags & (SOCKET_SHUT_DOWN | SOCKET_SEND_FAILED)) {
         us_socket_close(0, s, reason_to_close(s, error), NULL);
         return;
@@ -133,11 +140,17 @@ static void saw_end(struct us_socket_t *s, int error) {
 
 static void read_ready(struct us_socket_t *s, int error) {
     struct us_loop_t *loop = s->context->loop;
-    ssize_t length = bsd_recv(loop->sys, s->p.fd, loop->recv_buffer, LIBUS_RECV_BUFFER_LENGTH);
-    if (length > 0) {
+    size_t size = LIBUS_RECV_BUFFER_LENGTH;
+    if (s->tls && !error && us_internal_tls_waits_its_turn(s)) return;
+    char *buffer = s->tls ? us_internal_tls_input(loop, &size) : loop->recv_buffer;
+    ssize_t length = bsd_recv(loop->sys, s->p.fd, buffer, size);
+    if (length > 0 && s->tls) {
+        us_internal_tls_received(s, (size_t) length);
+    } else if (length > 0) {
         if (s->context->on_data) s->context->on_data(s, loop->recv_buffer, (int) length);
     } else if (length == 0) {
-        saw_end(s, error);
+        if (s->tls) us_internal_tls_saw_fin(s);
+        us_internal_socket_saw_end(s, error);
     } else if (errno != EAGAIN && errno != EWOULDBLOCK) {
         int code = errno;
         s->last_error = (uint16_t) code;
@@ -155,10 +168,18 @@ static void failed_unread(struct us_socket_t *s, int error) {
     else us_internal_poll_stop(loop, &s->p);
 }
 
+/* What stood before our FIN has left. */
+static void send_due_fin(struct us_socket_t *s) {
+    bsd_shutdown_write(s->context->loop->sys, s->p.fd);
+    if (s->p.flags & SOCKET_ENDED) us_socket_close(0, s, 0, NULL);
+}
+
 /* Returns the socket to go on with, or NULL. */
 static struct us_socket_t *write_ready(struct us_socket_t *s) {
     clear_flag(s, SOCKET_WANTS_WRITE);
-    if (s->context->on_writable) s = s->context->on_writable(s);
+    int ready = !s->tls || us_internal_tls_drain(s);
+    if (ready && s->p.flags & SOCKET_SHUT_DOWN) send_due_fin(s);
+    else if (ready && s->context->on_writable) s = s->context->on_writable(s);
     if (!s || is_dead(s)) return NULL;
     /* Only now, so that a callback that fills the kernel again costs nothing. */
     if (!(s->p.flags & (SOCKET_WANTS_WRITE | SOCKET_SEND_FAILED))) change_polling(s, s->p.events & ~LIBUS_SOCKET_WRITABLE);
@@ -227,9 +248,21 @@ static int sent(struct us_socket_t *s, ssize_t length, ssize_t result) {
     return (int) result;
 }
 
+int us_internal_socket_send(struct us_socket_t *s, const char *data, int length, int msg_more) {
+    if (s->p.flags & (POLL_DEAD | SOCKET_SEND_FAILED)) return 0;
+    return sent(s, length, bsd_send(s->context->loop->sys, s->p.fd, data, (size_t) length, msg_more));
+}
+
+void us_internal_socket_send_failed(struct us_socket_t *s, int error) {
+    s->last_error = (uint16_t) error;
+    set_flag(s, SOCKET_SEND_FAILED);
+    change_polling(s, s->p.events | LIBUS_SOCKET_WRITABLE);
+}
+
 int us_socket_write(int ssl, struct us_socket_t *s, const char *data, int length, int msg_more) {
     (void) ssl;
     if (length <= 0 || !can_send(s)) return 0;
+    if (s->tls) return us_internal_tls_write(s, data, length, NULL, 0, msg_more);
     return sent(s, length, bsd_send(s->context->loop->sys, s->p.fd, data, (size_t) length, msg_more));
 }
 
@@ -237,12 +270,13 @@ int us_socket_write2(int ssl, struct us_socket_t *s, const char *header, int hea
     (void) ssl;
     if (header_length < 0 || payload_length < 0 || payload_length > INT32_MAX - header_length) return 0;
     if (header_length + payload_length == 0 || !can_send(s)) return 0;
+    if (s->tls) return us_internal_tls_write(s, header, header_length, payload, payload_length, 0);
     return sent(s, header_length + payload_length,
         bsd_send2(s->context->loop->sys, s->p.fd, header, (size_t) header_length, payload, (size_t) payload_length));
 }
 
 /* Whether a failed sendfile says nothing about the socket. */
-static int file_failed(int error) {
+int us_internal_file_failed(int error) {
     return error == EIO || error == EINVAL || error == EBADF || error == EOVERFLOW || error == ESPIPE || error == ENOSYS
         || error == EOPNOTSUPP || error == EACCES || error == ESTALE;
 }
@@ -251,9 +285,10 @@ int us_socket_sendfile(int ssl, struct us_socket_t *s, int file, int64_t offset,
     (void) ssl;
     if (length <= 0 || !can_send(s)) return 0;
     size_t now = length < SENDFILE_MOST ? (size_t) length : SENDFILE_MOST;
+    if (s->tls) return us_internal_tls_sendfile(s, file, offset, now);
     ssize_t result = bsd_sendfile(s->context->loop->sys, s->p.fd, file, offset, now);
     if (result == 0) errno = ENODATA;
-    if (result == 0 || (result < 0 && file_failed(errno))) return -1;
+    if (result == 0 || (result < 0 && us_internal_file_failed(errno))) return -1;
     return sent(s, (ssize_t) length, result);
 }
 
@@ -266,11 +301,14 @@ void us_socket_shutdown(int ssl, struct us_socket_t *s) {
     if (s->p.flags & SOCKET_CONNECTING) return;
     (void) ssl;
     if (is_dead(s) || s->p.flags & SOCKET_SHUT_DOWN) return;
-    bsd_shutdown_write(s->context->loop->sys, s->p.fd);
+    int last = !s->tls || us_internal_tls_shutdown(s);
     set_flag(s, SOCKET_SHUT_DOWN);
-    clear_flag(s, SOCKET_SEND_LATER);
     int events = s->p.events;
-    if (!(s->p.flags & SOCKET_SEND_FAILED)) events &= ~LIBUS_SOCKET_WRITABLE;
+    if (last) {
+        bsd_shutdown_write(s->context->loop->sys, s->p.fd);
+        clear_flag(s, SOCKET_SEND_LATER);
+    }
+    if (last && !(s->p.flags & SOCKET_SEND_FAILED)) events &= ~LIBUS_SOCKET_WRITABLE;
     if (s->p.flags & SOCKET_ENDED) events |= LIBUS_SOCKET_READABLE;
     change_polling(s, events);
 }
@@ -319,6 +357,7 @@ struct us_socket_t *us_socket_context_adopt_socket(int ssl, struct us_socket_con
     us_internal_context_unlink(s);
     if (to != s) {
         s->p.fd = -1;
+        s->tls = NULL; /* it went along */
         us_internal_bury(context->loop, &s->p);
     }
     us_internal_context_link(context, to);
@@ -379,13 +418,21 @@ int us_socket_is_closed(int ssl, struct us_socket_t *s) {
     return is_dead(s);
 }
 
+int us_socket_unsent(struct us_socket_t *s) {
+    return s->tls && !is_dead(s) ? us_internal_tls_waiting(s) : 0;
+}
+
+int us_socket_was_truncated(struct us_socket_t *s) {
+    return s->tls ? us_internal_tls_was_truncated(s) : 0;
+}
+
 int us_socket_last_error(struct us_socket_t *s) {
     return s->last_error;
 }
 
 void *us_socket_get_native_handle(int ssl, struct us_socket_t *s) {
     (void) ssl;
-    return (void *) (intptr_t) s->p.fd;
+    return s->tls ? us_internal_tls_native(s) : (void *) (intptr_t) s->p.fd;
 }
 
 char *us_socket_send_buffer(int ssl, struct us_socket_t *s) {

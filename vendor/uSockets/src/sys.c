@@ -109,6 +109,11 @@ static ssize_t sys_sendfile(struct us_sys_t *sys, int fd, int file, int64_t offs
     return sent;
 }
 
+static ssize_t sys_file_read(struct us_sys_t *sys, int file, void *buffer, size_t length, int64_t offset) {
+    (void) sys;
+    return pread(file, buffer, length, (off_t) offset);
+}
+
 static int sys_file_dup(struct us_sys_t *sys, int file) {
     (void) sys;
     return fcntl(file, F_DUPFD_CLOEXEC, 0);
@@ -231,6 +236,7 @@ struct us_sys_t *us_sys_default(void) {
         .send = sys_send,
         .sendv = sys_sendv,
         .sendfile = sys_sendfile,
+        .file_read = sys_file_read,
         .file_dup = sys_file_dup,
         .file_close = sys_file_close,
         .recvmmsg = sys_recvmmsg,

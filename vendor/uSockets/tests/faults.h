@@ -13,7 +13,7 @@
 enum call {
     CALL_NONE, CALL_SOCKET, CALL_BIND, CALL_LISTEN, CALL_ACCEPT, CALL_CONNECT, CALL_RECVMMSG, CALL_SENDMMSG, CALL_SETSOCKOPT, CALL_GETSOCKOPT, CALL_GETSOCKNAME, CALL_GETPEERNAME,
     CALL_RECV, CALL_SEND, CALL_SENDV, CALL_SENDFILE, CALL_SHUTDOWN, CALL_UNLINK, CALL_EPOLL_CREATE, CALL_EPOLL_CTL, CALL_EPOLL_WAIT, CALL_EVENTFD,
-    CALL_TIMERFD_CREATE, CALL_TIMERFD_SETTIME, CALL_READ, CALL_WRITE, CALL_OPEN_SPARE, CALL_ALLOC, CALL_COUNT
+    CALL_TIMERFD_CREATE, CALL_TIMERFD_SETTIME, CALL_READ, CALL_WRITE, CALL_OPEN_SPARE, CALL_ALLOC, CALL_FILE_READ, CALL_COUNT
 };
 
 static struct {
@@ -164,6 +164,11 @@ static inline int f_epoll_wait(struct us_sys_t *sys, int epfd, struct epoll_even
     return count;
 }
 
+static inline ssize_t f_file_read(struct us_sys_t *sys, int file, void *buffer, size_t length, int64_t offset) {
+    (void) sys;
+    return failing(CALL_FILE_READ) ? -1 : REAL->file_read(REAL, file, buffer, length, offset);
+}
+
 static inline int f_eventfd(struct us_sys_t *sys, unsigned int initial, int flags) {
     (void) sys;
     return failing(CALL_EVENTFD) ? -1 : held(REAL->eventfd(REAL, initial, flags));
@@ -204,6 +209,13 @@ static inline void *f_alloc(struct us_sys_t *sys, size_t size) {
     return REAL->alloc(REAL, size);
 }
 
+static inline void *f_resize(struct us_sys_t *sys, void *memory, size_t size) {
+    (void) sys;
+    if (failing(CALL_ALLOC)) return NULL;
+    faults.memory += !memory;
+    return REAL->resize(REAL, memory, size);
+}
+
 static inline void f_release(struct us_sys_t *sys, void *memory) {
     (void) sys;
     faults.memory--;
@@ -227,6 +239,7 @@ static inline struct us_sys_t *faults_reset(void) {
     faults.sys.send = f_send;
     faults.sys.sendv = f_sendv;
     faults.sys.sendfile = f_sendfile;
+    faults.sys.file_read = f_file_read;
     faults.sys.shutdown = f_shutdown;
     faults.sys.recvmmsg = f_recvmmsg;
     faults.sys.sendmmsg = f_sendmmsg;
@@ -242,6 +255,7 @@ static inline struct us_sys_t *faults_reset(void) {
     faults.sys.write = f_write;
     faults.sys.open_spare = f_open_spare;
     faults.sys.alloc = f_alloc;
+    faults.sys.resize = f_resize;
     faults.sys.release = f_release;
     return &faults.sys;
 }

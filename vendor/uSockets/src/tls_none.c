@@ -1,0 +1,158 @@
+/* The place of tls_openssl.c in a library built without TLS. */
+#include "tls.h"
+
+#include <errno.h>
+
+#ifdef LIBUS_NO_SSL
+
+const char *us_tls_error(void) {
+    return "this library was built without TLS";
+}
+
+struct us_internal_tls_context *us_internal_tls_context_create(struct us_loop_t *loop, struct us_socket_context_options_t options) {
+    (void) loop;
+    (void) options;
+    errno = ENOTSUP;
+    return NULL;
+}
+
+struct us_internal_tls_context *us_internal_tls_context_hold(struct us_internal_tls_context *tls) {
+    return tls;
+}
+
+void us_internal_tls_context_release(struct us_loop_t *loop, struct us_internal_tls_context *tls) {
+    (void) loop;
+    (void) tls;
+}
+
+void us_internal_tls_loop_free(struct us_loop_t *loop) {
+    (void) loop;
+}
+
+int us_internal_tls_attach(struct us_socket_context_t *context, struct us_socket_t *s, int is_client) {
+    (void) context;
+    (void) s;
+    (void) is_client;
+    errno = ENOTSUP;
+    return -1;
+}
+
+void us_internal_tls_free(struct us_loop_t *loop, struct us_internal_tls *tls) {
+    (void) loop;
+    (void) tls;
+}
+
+int us_internal_tls_waits_its_turn(struct us_socket_t *s) {
+    (void) s;
+    return 0;
+}
+
+char *us_internal_tls_input(struct us_loop_t *loop, size_t *size) {
+    *size = LIBUS_RECV_BUFFER_LENGTH;
+    return loop->recv_buffer;
+}
+
+void us_internal_tls_received(struct us_socket_t *s, size_t length) {
+    (void) s;
+    (void) length;
+}
+
+void us_internal_tls_saw_fin(struct us_socket_t *s) {
+    (void) s;
+}
+
+int us_internal_tls_write(struct us_socket_t *s, const char *first, int first_length, const char *second, int second_length, int msg_more) {
+    (void) s;
+    (void) first, (void) first_length, (void) second, (void) second_length, (void) msg_more;
+    return 0;
+}
+
+int us_internal_tls_sendfile(struct us_socket_t *s, int file, int64_t offset, size_t length) {
+    (void) s;
+    (void) file, (void) offset, (void) length;
+    return 0;
+}
+
+int us_internal_tls_drain(struct us_socket_t *s) {
+    (void) s;
+    return 1;
+}
+
+int us_internal_tls_shutdown(struct us_socket_t *s) {
+    (void) s;
+    return 1;
+}
+
+void us_internal_tls_closing(struct us_socket_t *s, int code) {
+    (void) s;
+    (void) code;
+}
+
+int us_internal_tls_waiting(struct us_socket_t *s) {
+    (void) s;
+    return 0;
+}
+
+void *us_internal_tls_native(struct us_socket_t *s) {
+    (void) s;
+    return NULL;
+}
+
+int us_internal_tls_was_truncated(struct us_socket_t *s) {
+    (void) s;
+    return 0;
+}
+
+void us_socket_context_alpn(struct us_socket_context_t *context, const char *protocol) {
+    (void) context;
+    (void) protocol;
+}
+
+void us_socket_context_plain_answer(struct us_socket_context_t *context, const char *text, int length) {
+    (void) context;
+    (void) text, (void) length;
+}
+
+void us_socket_context_on_tls_failure(struct us_socket_context_t *context,
+    void (*on_failure)(struct us_socket_t *s, const char *reason, int plain)) {
+    (void) context;
+    (void) on_failure;
+}
+
+void *us_socket_context_get_native_handle(int ssl, struct us_socket_context_t *context) {
+    (void) ssl;
+    (void) context;
+    return NULL;
+}
+
+void us_socket_context_on_server_name(int ssl, struct us_socket_context_t *context,
+    void (*cb)(struct us_socket_context_t *context, const char *hostname)) {
+    (void) ssl;
+    (void) context, (void) cb;
+}
+
+void us_socket_context_add_server_name(int ssl, struct us_socket_context_t *context, const char *hostname_pattern,
+    struct us_socket_context_options_t options, void *user) {
+    (void) ssl;
+    (void) context, (void) hostname_pattern, (void) options, (void) user;
+    errno = ENOTSUP;
+}
+
+void us_socket_context_remove_server_name(int ssl, struct us_socket_context_t *context, const char *hostname_pattern) {
+    (void) ssl;
+    (void) context, (void) hostname_pattern;
+}
+
+void *us_socket_context_find_server_name_userdata(int ssl, struct us_socket_context_t *context, const char *hostname_pattern) {
+    (void) ssl;
+    (void) context, (void) hostname_pattern;
+    return NULL;
+}
+
+void *us_socket_server_name_userdata(int ssl, struct us_socket_t *s) {
+    (void) ssl;
+    (void) s;
+    return NULL;
+}
+
+#endif

@@ -1,0 +1,889 @@
+/* TLS, the only file that knows OpenSSL (3, or 1.1.1).
+ *
+ * OpenSSL never touches a descriptor. What is received goes into a buffer of the loop,
+ * from which a BIO of ours feeds it; what it has to say is gathered in another one and
+ * leaves in one send when the call is over. So a handshake's flight is one send, and so
+ * are all records of one write.
+ *
+ *  - All that was received is decrypted before the application sees any of it, in one
+ *    call of on_data: OpenSSL is never entered from inside itself, and nothing is
+ *    left in it that no event would announce.
+ *  - A record that is encrypted cannot be taken back. What the kernel does not take of
+ *    it waits with the socket, is accepted all the same, and leaves before anything
+ *    else; up to then no write is accepted.
+ *  - Before the handshake is over no write is accepted either; on_writable comes after.
+ *  - The error queue belongs to the thread, not to a socket: it is empty before each
+ *    call and after, also for whoever else uses OpenSSL here.
+ *  - close_notify of the peer is the end of its stream (on_end). A FIN without it is one
+ *    too, and us_socket_was_truncated tells the difference. */
+#include "tls.h"
+
+#ifndef LIBUS_NO_SSL
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+enum {
+    RECORD = 16384,               /* bytes of plaintext in a full record */
+    BATCH = 4 * RECORD,           /* of records that leave in one send */
+    INPUT = 128 * 1024,           /* received at once; decrypted it fits the loop's buffer */
+    WAITING_MOST = 1024 * 1024,   /* of answers that the peer does not take */
+    HANDSHAKES = 5,               /* steps of them in an iteration, so that traffic goes on */
+    MESSAGES_MOST = 1000,         /* of the peer's handshake layer without any data between */
+    REASON = 512
+};
+
+/* A name that clients may ask for (SNI). */
+struct server_name {
+    struct server_name *next;
+    SSL_CTX *context;
+    void *user;
+    char pattern[];
+};
+
+struct us_internal_tls_context {
+    SSL_CTX *context;
+    struct us_socket_context_t *owner; /* whose callback is asked for unknown names */
+    struct server_name *names;
+    void (*on_server_name)(struct us_socket_context_t *context, const char *hostname);
+    void (*on_failure)(struct us_socket_t *s, const char *reason, int plain);
+    const char *protocol;
+    const char *plain_answer;
+    int plain_answer_length;
+    int holders;
+};
+
+struct us_internal_tls_loop {
+    long long iteration; /* that `handshakes` is about */
+    int handshakes;
+    char *out; /* what OpenSSL has to say in the running call */
+    size_t out_length, out_capacity;
+    char in[INPUT];
+    char record[RECORD]; /* of plaintext that lies in two places */
+};
+
+struct us_internal_tls {
+    SSL *ssl;
+    struct us_internal_tls_context *context;
+    struct us_loop_t *loop;
+    const char *input; /* received, not yet read by OpenSSL */
+    size_t input_length;
+    char *waiting; /* records that the kernel has not taken */
+    size_t waiting_offset, waiting_length;
+    void *user; /* of the server name */
+    unsigned messages;
+    unsigned established : 1, /* the handshake is over */
+        refused : 1,          /* a write came before that */
+        begun : 1,            /* something has been received */
+        failed : 1,           /* OpenSSL can say no more */
+        busy : 1,             /* inside OpenSSL */
+        notified : 1,         /* the peer's close_notify is in */
+        truncated : 1, deaf : 1; /* what still comes is dropped */
+};
+
+/* ---- Why something could not be made ------------------------------------- */
+
+static _Thread_local char error_text[REASON] = "";
+
+const char *us_tls_error(void) {
+    return error_text;
+}
+
+/* What the oldest error in the queue says, which is the cause of the others. */
+static const char *queued_reason(void) {
+    unsigned long error = ERR_peek_error();
+    const char *reason = error ? ERR_reason_error_string(error) : NULL;
+    if (!reason && error && ERR_GET_LIB(error) == ERR_LIB_SYS) reason = strerror(ERR_GET_REASON(error));
+    return reason ? reason : "unknown error";
+}
+
+__attribute__((format(printf, 1, 2))) static int refuse(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error_text, sizeof error_text, format, arguments);
+    va_end(arguments);
+    ERR_clear_error();
+    errno = EINVAL;
+    return -1;
+}
+
+/* ---- The BIO ------------------------------------------------------------- */
+
+static int bio_read(BIO *bio, char *to, int length) {
+    struct us_internal_tls *tls = BIO_get_data(bio);
+    BIO_clear_retry_flags(bio);
+    if (!tls->input_length) {
+        BIO_set_retry_read(bio);
+        return -1;
+    }
+    size_t n = (size_t) length < tls->input_length ? (size_t) length : tls->input_length;
+    memcpy(to, tls->input, n);
+    tls->input += n;
+    tls->input_length -= n;
+    return (int) n;
+}
+
+static int bio_write(BIO *bio, const char *data, int length) {
+    struct us_internal_tls *tls = BIO_get_data(bio);
+    struct us_internal_tls_loop *shared = tls->loop->tls;
+    struct us_sys_t *sys = tls->loop->sys;
+    size_t wanted = shared->out_length + (size_t) length;
+    BIO_clear_retry_flags(bio);
+    if (wanted > shared->out_capacity) {
+        char *larger = sys->resize(sys, shared->out, 2 * wanted);
+        if (!larger) return -1;
+        shared->out = larger;
+        shared->out_capacity = 2 * wanted;
+    }
+    memcpy(shared->out + shared->out_length, data, (size_t) length);
+    shared->out_length = wanted;
+    return length;
+}
+
+static long bio_control(BIO *bio, int command, long number, void *pointer) {
+    (void) bio, (void) number, (void) pointer;
+    return command == BIO_CTRL_FLUSH;
+}
+
+static BIO_METHOD *bio_method;
+static pthread_once_t bio_method_once = PTHREAD_ONCE_INIT;
+
+static void make_bio_method(void) {
+    BIO_METHOD *method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "us_socket");
+    if (method && BIO_meth_set_read(method, bio_read) && BIO_meth_set_write(method, bio_write) && BIO_meth_set_ctrl(method, bio_control)) {
+        bio_method = method;
+    } else {
+        BIO_meth_free(method);
+    }
+}
+
+/* ---- Certificates and keys ----------------------------------------------- */
+
+struct passphrase {
+    const char *given;
+    int asked;
+};
+
+/* Without this OpenSSL would ask at the terminal. */
+static int give_passphrase(char *to, int size, int writing, void *pointer) {
+    struct passphrase *passphrase = pointer;
+    (void) writing;
+    passphrase->asked = 1;
+    if (!passphrase->given) return -1;
+    size_t length = strlen(passphrase->given);
+    if (length > (size_t) size) return -1;
+    memcpy(to, passphrase->given, length);
+    return (int) length;
+}
+
+static int check_readable(const char *file) {
+    struct stat status;
+    FILE *opened = fopen(file, "re");
+    if (!opened) return refuse("%s: %s", file, strerror(errno));
+    int directory = fstat(fileno(opened), &status) == 0 && S_ISDIR(status.st_mode);
+    fclose(opened);
+    return directory ? refuse("%s: %s", file, strerror(EISDIR)) : 0;
+}
+
+static int say_date(const char *file, const char *what, const ASN1_TIME *date) {
+    char text[64] = "an unknown date";
+    BIO *bio = BIO_new(BIO_s_mem());
+    if (bio && ASN1_TIME_print(bio, date)) {
+        int length = BIO_read(bio, text, sizeof text - 1);
+        text[length > 0 ? length : 0] = 0;
+    }
+    BIO_free(bio);
+    return refuse("%s: the certificate %s %s", file, what, text);
+}
+
+static int check_dates(SSL_CTX *context, const char *file) {
+    const X509 *certificate = SSL_CTX_get0_certificate(context);
+    if (!certificate) return refuse("%s: no certificate in it", file);
+    if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) {
+        return say_date(file, "expired on", X509_get0_notAfter(certificate));
+    }
+    if (X509_cmp_current_time(X509_get0_notBefore(certificate)) > 0) {
+        return say_date(file, "is not valid before", X509_get0_notBefore(certificate));
+    }
+    return 0;
+}
+
+static int use_certificate(SSL_CTX *context, const char *file) {
+    if (check_readable(file)) return -1;
+    if (SSL_CTX_use_certificate_chain_file(context, file) != 1) {
+        return refuse("%s: no certificate in PEM form can be read: %s", file, queued_reason());
+    }
+    return check_dates(context, file);
+}
+
+static int use_key(SSL_CTX *context, const char *file, const char *certificate, struct passphrase *passphrase) {
+    if (check_readable(file)) return -1;
+    if (SSL_CTX_use_PrivateKey_file(context, file, SSL_FILETYPE_PEM) != 1) {
+        unsigned long last = ERR_peek_last_error();
+        if (ERR_GET_LIB(last) == ERR_LIB_X509 && ERR_GET_REASON(last) == X509_R_KEY_VALUES_MISMATCH) {
+            return refuse("%s: the private key does not belong to the certificate in %s", file, certificate);
+        }
+        if (passphrase->asked && !passphrase->given) return refuse("%s: the private key is encrypted, and no passphrase is given", file);
+        if (passphrase->asked) return refuse("%s: the passphrase does not open the private key", file);
+        return refuse("%s: no private key in PEM form can be read: %s", file, queued_reason());
+    }
+    if (SSL_CTX_check_private_key(context) != 1) {
+        return refuse("%s: the private key does not belong to the certificate in %s", file, certificate);
+    }
+    return 0;
+}
+
+/* Clients have to show a certificate of one of these authorities. */
+static int use_authorities(SSL_CTX *context, const char *file) {
+    if (check_readable(file)) return -1;
+    STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(file);
+    if (!names || SSL_CTX_load_verify_locations(context, file, NULL) != 1) {
+        sk_X509_NAME_pop_free(names, X509_NAME_free);
+        return refuse("%s: no certificate of an authority in PEM form can be read: %s", file, queued_reason());
+    }
+    SSL_CTX_set_client_CA_list(context, names);
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    return 0;
+}
+
+static int use_dh_parameters(SSL_CTX *context, const char *file) {
+    if (check_readable(file)) return -1;
+    BIO *bio = BIO_new_file(file, "r");
+    int used = 0;
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+    EVP_PKEY *parameters = bio ? PEM_read_bio_Parameters(bio, NULL) : NULL;
+    used = parameters && EVP_PKEY_is_a(parameters, "DH") && SSL_CTX_set0_tmp_dh_pkey(context, parameters) == 1;
+    if (!used) EVP_PKEY_free(parameters);
+#else
+    DH *parameters = bio ? PEM_read_bio_DHparams(bio, NULL, NULL, NULL) : NULL;
+    used = parameters && SSL_CTX_set_tmp_dh(context, parameters) == 1;
+    DH_free(parameters);
+#endif
+    BIO_free(bio);
+    return used ? 0 : refuse("%s: no DH parameters in PEM form can be used: %s", file, queued_reason());
+}
+
+static int use_ciphers(SSL_CTX *context, const char *ciphers) {
+    int of_1_3 = strncmp(ciphers, "TLS_", 4) == 0;
+    int taken = of_1_3 ? SSL_CTX_set_ciphersuites(context, ciphers) : SSL_CTX_set_cipher_list(context, ciphers);
+    return taken == 1 ? 0 : refuse("ssl_ciphers %.200s: %s", ciphers, queued_reason());
+}
+
+static int use_options(SSL_CTX *context, const struct us_socket_context_options_t *options, struct passphrase *passphrase) {
+    const char *certificate = options->cert_file_name, *key = options->key_file_name;
+    if (certificate && !key) return refuse("%s: a certificate without a private key: key_file_name is not given", certificate);
+    if (key && !certificate) return refuse("%s: a private key without a certificate: cert_file_name is not given", key);
+    if (certificate && (use_certificate(context, certificate) || use_key(context, key, certificate, passphrase))) return -1;
+    if (options->ca_file_name && use_authorities(context, options->ca_file_name)) return -1;
+    if (options->dh_params_file_name && use_dh_parameters(context, options->dh_params_file_name)) return -1;
+    return options->ssl_ciphers ? use_ciphers(context, options->ssl_ciphers) : 0;
+}
+
+/* ---- Contexts ------------------------------------------------------------ */
+
+/* One that offers others only is refused. */
+static int choose_protocol(SSL *ssl, const unsigned char **chosen, unsigned char *chosen_length, const unsigned char *offered,
+    unsigned int length, void *unused) {
+    struct us_internal_tls *tls = SSL_get_app_data(ssl);
+    const char *protocol = tls->context->protocol;
+    (void) unused;
+    if (!protocol) return SSL_TLSEXT_ERR_NOACK;
+    size_t wanted = strlen(protocol);
+    for (unsigned int at = 0; at < length; at += 1U + offered[at]) {
+        if (offered[at] == wanted && at + 1 + wanted <= length && memcmp(offered + at + 1, protocol, wanted) == 0) {
+            *chosen = offered + at + 1;
+            *chosen_length = offered[at];
+            return SSL_TLSEXT_ERR_OK;
+        }
+    }
+    return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+/* Counts what a peer can say without end and without a byte of data. */
+static void on_message(int written, int version, int type, const void *data, size_t length, SSL *ssl, void *unused) {
+    struct us_internal_tls *tls = SSL_get_app_data(ssl);
+    (void) version, (void) data, (void) length, (void) unused;
+    if (tls && !written && type == SSL3_RT_HANDSHAKE) tls->messages++;
+}
+
+static int choose_name(SSL *ssl, int *alert, void *unused);
+static int before_choice(SSL *ssl, int *alert, void *unused);
+
+static atomic_uint contexts_made;
+
+static void set_rules(SSL_CTX *context) {
+    SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+    SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+    /* Tickets carry sessions, which then take no memory here. */
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    /* A session is good for the context alone that it was made with: another one may ask for certificates. */
+    unsigned number = atomic_fetch_add(&contexts_made, 1);
+    SSL_CTX_set_session_id_context(context, (const unsigned char *) &number, sizeof number);
+    SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);
+    SSL_CTX_set_msg_callback(context, on_message);
+    SSL_CTX_set_tlsext_servername_callback(context, choose_name);
+    SSL_CTX_set_client_hello_cb(context, before_choice, NULL);
+    SSL_CTX_set_dh_auto(context, 1);
+}
+
+static SSL_CTX *make_context(const struct us_socket_context_options_t *options) {
+    struct passphrase passphrase = {.given = options->passphrase};
+    ERR_clear_error();
+    SSL_CTX *context = SSL_CTX_new(TLS_method());
+    if (!context) {
+        (void) refuse("cannot make a TLS context: %s", queued_reason());
+        errno = ENOMEM;
+        return NULL;
+    }
+    set_rules(context);
+    SSL_CTX_set_default_passwd_cb(context, give_passphrase);
+    SSL_CTX_set_default_passwd_cb_userdata(context, &passphrase);
+    int failed = use_options(context, options, &passphrase);
+    SSL_CTX_set_default_passwd_cb_userdata(context, NULL);
+    SSL_CTX_set_default_passwd_cb(context, NULL);
+    ERR_clear_error();
+    if (!failed) return context;
+    SSL_CTX_free(context);
+    errno = EINVAL;
+    return NULL;
+}
+
+static int prepare_loop(struct us_loop_t *loop) {
+    pthread_once(&bio_method_once, make_bio_method);
+    if (bio_method && !loop->tls) loop->tls = us_internal_alloc(loop, sizeof *loop->tls, 0);
+    if (bio_method && loop->tls) return 0;
+    (void) refuse("cannot make a TLS context: out of memory");
+    errno = ENOMEM;
+    return -1;
+}
+
+struct us_internal_tls_context *us_internal_tls_context_create(struct us_loop_t *loop, struct us_socket_context_options_t options) {
+    if (prepare_loop(loop)) return NULL;
+    struct us_internal_tls_context *tls = us_internal_alloc(loop, sizeof *tls, 0);
+    if (!tls) {
+        (void) refuse("cannot make a TLS context: out of memory");
+        errno = ENOMEM;
+        return NULL;
+    }
+    tls->holders = 1;
+    tls->context = make_context(&options);
+    if (tls->context) return tls;
+    int error = errno;
+    loop->sys->release(loop->sys, tls);
+    errno = error;
+    return NULL;
+}
+
+struct us_internal_tls_context *us_internal_tls_context_hold(struct us_internal_tls_context *tls) {
+    tls->holders++;
+    return tls;
+}
+
+static void free_name(struct us_sys_t *sys, struct server_name *name) {
+    SSL_CTX_free(name->context);
+    sys->release(sys, name);
+}
+
+void us_internal_tls_context_release(struct us_loop_t *loop, struct us_internal_tls_context *tls) {
+    if (!tls || --tls->holders) return;
+    while (tls->names) {
+        struct server_name *name = tls->names;
+        tls->names = name->next;
+        free_name(loop->sys, name);
+    }
+    SSL_CTX_free(tls->context);
+    loop->sys->release(loop->sys, tls);
+}
+
+void us_internal_tls_loop_free(struct us_loop_t *loop) {
+    if (!loop->tls) return;
+    if (loop->tls->out) loop->sys->release(loop->sys, loop->tls->out);
+    loop->sys->release(loop->sys, loop->tls);
+    loop->tls = NULL;
+}
+
+void us_socket_context_alpn(struct us_socket_context_t *context, const char *protocol) {
+    if (context->tls) context->tls->protocol = protocol;
+}
+
+void us_socket_context_plain_answer(struct us_socket_context_t *context, const char *text, int length) {
+    if (!context->tls) return;
+    context->tls->plain_answer = text;
+    context->tls->plain_answer_length = length;
+}
+
+void us_socket_context_on_tls_failure(struct us_socket_context_t *context,
+    void (*on_failure)(struct us_socket_t *s, const char *reason, int plain)) {
+    if (context->tls) context->tls->on_failure = on_failure;
+}
+
+void *us_socket_context_get_native_handle(int ssl, struct us_socket_context_t *context) {
+    (void) ssl;
+    return context->tls ? context->tls->context : NULL;
+}
+
+/* ---- Server names -------------------------------------------------------- */
+
+/* Bytes of a name without the dot that may end it. */
+static size_t name_length(const char *name) {
+    size_t length = strlen(name);
+    return length && name[length - 1] == '.' ? length - 1 : length;
+}
+
+/* Compares label by label from the left; a label of the pattern that is "*" fits any.
+ * Returns how well it fits, 0 = not at all: the first label that is written out decides. */
+static unsigned fit(const char *pattern, const char *name) {
+    const char *pattern_end = pattern + name_length(pattern), *end = name + name_length(name);
+    unsigned score = 1;
+    for (;;) {
+        size_t wanted = 0, length = 0;
+        while (pattern + wanted < pattern_end && pattern[wanted] != '.') wanted++;
+        while (name + length < end && name[length] != '.') length++;
+        int any = wanted == 1 && pattern[0] == '*';
+        if (!length || (!any && (wanted != length || strncasecmp(pattern, name, length)))) return 0;
+        score = (score & 0x40000000) ? score | !any : score << 1 | !any;
+        pattern += wanted, name += length;
+        if (pattern == pattern_end || name == end) return pattern == pattern_end && name == end ? score : 0;
+        pattern++, name++;
+    }
+}
+
+static struct server_name *find_name(const struct us_internal_tls_context *tls, const char *hostname) {
+    struct server_name *best = NULL;
+    unsigned best_fit = 0;
+    for (struct server_name *name = tls->names; name; name = name->next) {
+        unsigned found = fit(name->pattern, hostname);
+        if (found > best_fit) {
+            best = name;
+            best_fit = found;
+        }
+    }
+    return best;
+}
+
+static int choose_name(SSL *ssl, int *alert, void *unused) {
+    struct us_internal_tls *tls = SSL_get_app_data(ssl);
+    const char *hostname = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    (void) alert, (void) unused;
+    if (!hostname || !*hostname) return SSL_TLSEXT_ERR_OK;
+    struct us_internal_tls_context *context = tls->context;
+    struct server_name *name = find_name(context, hostname);
+    if (!name && context->on_server_name) {
+        context->on_server_name(context->owner, hostname);
+        name = find_name(context, hostname);
+    }
+    if (!name) return SSL_TLSEXT_ERR_OK; /* the certificate of all others */
+    /* The session is of a context that may have asked for no certificate, or trusted others. */
+    if (SSL_session_reused(ssl) && SSL_CTX_get_verify_mode(name->context) != SSL_VERIFY_NONE) return SSL_TLSEXT_ERR_ALERT_FATAL;
+    tls->user = name->user;
+    /* Of a context change OpenSSL takes the certificate; who is let in it does not take. */
+    if (!SSL_set_SSL_CTX(ssl, name->context)) return SSL_TLSEXT_ERR_ALERT_FATAL;
+    SSL_set_verify(ssl, SSL_CTX_get_verify_mode(name->context), NULL);
+    return SSL_TLSEXT_ERR_OK;
+}
+
+/* A session was made under a name, and OpenSSL takes it up before it looks at the name
+ * that is asked for now: in TLS 1.2 it even hides that one. So names that have a context
+ * of their own take up none. */
+static int before_choice(SSL *ssl, int *alert, void *unused) {
+    struct us_internal_tls *tls = SSL_get_app_data(ssl);
+    const unsigned char *list;
+    size_t length;
+    char hostname[256];
+    (void) alert, (void) unused;
+    if (!tls->context->names && !tls->context->on_server_name) return SSL_CLIENT_HELLO_SUCCESS;
+    /* Two lengths and a type come before the name. */
+    if (!SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &list, &length) || length <= 5) return SSL_CLIENT_HELLO_SUCCESS;
+    length = length - 5 < sizeof hostname ? length - 5 : sizeof hostname - 1;
+    memcpy(hostname, list + 5, length);
+    hostname[length] = 0;
+    if (tls->context->on_server_name || find_name(tls->context, hostname)) SSL_set_options(ssl, SSL_OP_NO_TICKET);
+    return SSL_CLIENT_HELLO_SUCCESS;
+}
+
+static struct server_name **link_of_name(struct us_internal_tls_context *tls, const char *pattern) {
+    struct server_name **link = &tls->names;
+    while (*link && strcasecmp((*link)->pattern, pattern)) link = &(*link)->next;
+    return link;
+}
+
+void us_socket_context_on_server_name(int ssl, struct us_socket_context_t *context,
+    void (*cb)(struct us_socket_context_t *context, const char *hostname)) {
+    (void) ssl;
+    if (!context->tls) return;
+    context->tls->on_server_name = cb;
+    context->tls->owner = context;
+}
+
+void us_socket_context_add_server_name(int ssl, struct us_socket_context_t *context, const char *hostname_pattern,
+    struct us_socket_context_options_t options, void *user) {
+    (void) ssl;
+    error_text[0] = 0;
+    if (!context->tls) {
+        (void) refuse("%.200s: the context is a plain one", hostname_pattern);
+        return;
+    }
+    size_t size = strlen(hostname_pattern) + 1;
+    struct server_name *name = us_internal_alloc(context->loop, sizeof *name, size);
+    if (!name) {
+        (void) refuse("%.200s: out of memory", hostname_pattern);
+        errno = ENOMEM;
+        return;
+    }
+    memcpy(name->pattern, hostname_pattern, size);
+    name->user = user;
+    name->context = make_context(&options);
+    if (!name->context) {
+        int error = errno;
+        context->loop->sys->release(context->loop->sys, name);
+        errno = error;
+        return;
+    }
+    us_socket_context_remove_server_name(ssl, context, hostname_pattern);
+    name->next = context->tls->names;
+    context->tls->names = name;
+    errno = 0;
+}
+
+void us_socket_context_remove_server_name(int ssl, struct us_socket_context_t *context, const char *hostname_pattern) {
+    (void) ssl;
+    if (!context->tls) return;
+    struct server_name **link = link_of_name(context->tls, hostname_pattern), *name = *link;
+    if (!name) return;
+    *link = name->next;
+    free_name(context->loop->sys, name); /* sockets that came in under it hold what they need */
+}
+
+void *us_socket_context_find_server_name_userdata(int ssl, struct us_socket_context_t *context, const char *hostname_pattern) {
+    (void) ssl;
+    const struct server_name *name = context->tls ? *link_of_name(context->tls, hostname_pattern) : NULL;
+    return name ? name->user : NULL;
+}
+
+void *us_socket_server_name_userdata(int ssl, struct us_socket_t *s) {
+    (void) ssl;
+    return s->tls ? s->tls->user : NULL;
+}
+
+/* ---- Sockets: life ------------------------------------------------------- */
+
+int us_internal_tls_attach(struct us_socket_context_t *context, struct us_socket_t *s, int is_client) {
+    struct us_loop_t *loop = context->loop;
+    struct us_internal_tls *tls = us_internal_alloc(loop, sizeof *tls, 0);
+    BIO *bio = NULL;
+    if (!tls) return -1;
+    tls->loop = loop;
+    if (!(tls->ssl = SSL_new(context->tls->context)) || !(bio = BIO_new(bio_method))) goto fail;
+    BIO_set_data(bio, tls);
+    BIO_set_init(bio, 1);
+    SSL_set_bio(tls->ssl, bio, bio);
+    if (!SSL_set_app_data(tls->ssl, tls)) goto fail;
+    if (is_client) SSL_set_connect_state(tls->ssl);
+    else SSL_set_accept_state(tls->ssl);
+    tls->context = us_internal_tls_context_hold(context->tls);
+    s->tls = tls;
+    return 0;
+
+fail:
+    SSL_free(tls->ssl);
+    ERR_clear_error();
+    loop->sys->release(loop->sys, tls);
+    errno = ENOMEM;
+    return -1;
+}
+
+void us_internal_tls_free(struct us_loop_t *loop, struct us_internal_tls *tls) {
+    if (!tls) return;
+    if (tls->waiting) loop->sys->release(loop->sys, tls->waiting);
+    /* Else a session that ended without close_notify could not be resumed. */
+    if (tls->established && !tls->failed) SSL_set_shutdown(tls->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    SSL_free(tls->ssl);
+    us_internal_tls_context_release(loop, tls->context);
+    ERR_clear_error();
+    loop->sys->release(loop->sys, tls);
+}
+
+/* ---- Sending ------------------------------------------------------------- */
+
+static void drop_waiting(struct us_internal_tls *tls) {
+    struct us_sys_t *sys = tls->loop->sys;
+    if (tls->waiting) sys->release(sys, tls->waiting);
+    tls->waiting = NULL;
+    tls->waiting_offset = tls->waiting_length = 0;
+}
+
+/* Keeps bytes behind those that wait. Returns 0, or -1 without memory. */
+static int keep_waiting(struct us_internal_tls *tls, const char *data, size_t length) {
+    struct us_sys_t *sys = tls->loop->sys;
+    if (tls->waiting_offset) memmove(tls->waiting, tls->waiting + tls->waiting_offset, tls->waiting_length);
+    tls->waiting_offset = 0;
+    char *larger = sys->resize(sys, tls->waiting, tls->waiting_length + length);
+    if (!larger) return -1;
+    memcpy(larger + tls->waiting_length, data, length);
+    tls->waiting = larger;
+    tls->waiting_length += length;
+    return 0;
+}
+
+/* Sends what OpenSSL has said; what the kernel does not take waits. */
+static void send_out(struct us_socket_t *s, int msg_more) {
+    struct us_internal_tls *tls = s->tls;
+    struct us_internal_tls_loop *shared = tls->loop->tls;
+    size_t length = shared->out_length, taken = 0;
+    shared->out_length = 0;
+    if (!length || s->p.flags & (POLL_DEAD | SOCKET_SEND_FAILED)) return;
+    if (!tls->waiting_length) taken = (size_t) us_internal_socket_send(s, shared->out, (int) length, msg_more);
+    if (taken == length || s->p.flags & SOCKET_SEND_FAILED) return;
+    if (tls->waiting_length + length - taken > WAITING_MOST + 2 * BATCH) us_internal_socket_send_failed(s, ECONNABORTED);
+    else if (keep_waiting(tls, shared->out + taken, length - taken)) us_internal_socket_send_failed(s, ENOMEM);
+}
+
+int us_internal_tls_waiting(struct us_socket_t *s) {
+    return s->p.flags & SOCKET_SEND_FAILED ? 0 : (int) s->tls->waiting_length;
+}
+
+int us_internal_tls_drain(struct us_socket_t *s) {
+    struct us_internal_tls *tls = s->tls;
+    if (tls->waiting_length) {
+        int length = (int) tls->waiting_length;
+        int taken = us_internal_socket_send(s, tls->waiting + tls->waiting_offset, length, 0);
+        tls->waiting_offset += (size_t) taken;
+        tls->waiting_length -= (size_t) taken;
+        if (tls->waiting_length) return 0;
+        drop_waiting(tls);
+    }
+    return tls->established || s->p.flags & SOCKET_SHUT_DOWN;
+}
+
+/* Whether a write can be accepted now; if not, on_writable will come. */
+static int may_write(struct us_internal_tls *tls) {
+    if (!tls->established) tls->refused = 1;
+    return tls->established && !tls->waiting_length && !tls->busy && !tls->failed;
+}
+
+/* Makes one record. Returns 0, or -1 when the socket cannot send any more. */
+static int encrypt(struct us_socket_t *s, const char *data, int length) {
+    struct us_internal_tls *tls = s->tls;
+    ERR_clear_error();
+    int written = SSL_write(tls->ssl, data, length);
+    ERR_clear_error();
+    if (written == length) {
+        tls->loop->tls_records++;
+        return 0;
+    }
+    tls->failed = 1;
+    tls->loop->tls->out_length = 0;
+    us_internal_socket_send_failed(s, EPROTO);
+    return -1;
+}
+
+/* Returns where the next `length` bytes of two parts lie in a row. */
+static const char *in_a_row(struct us_internal_tls_loop *shared, const char *first, int first_length, const char *second, int at, int length) {
+    if (at + length <= first_length) return first + at;
+    if (at >= first_length) return second + (at - first_length);
+    int of_first = first_length - at;
+    memcpy(shared->record, first + at, (size_t) of_first);
+    memcpy(shared->record + of_first, second, (size_t) (length - of_first));
+    return shared->record;
+}
+
+int us_internal_tls_write(struct us_socket_t *s, const char *first, int first_length, const char *second, int second_length, int msg_more) {
+    struct us_internal_tls *tls = s->tls;
+    struct us_internal_tls_loop *shared = tls->loop->tls;
+    int total = first_length + second_length, accepted = 0;
+    while (accepted < total && may_write(tls) && !(s->p.flags & SOCKET_SEND_FAILED)) {
+        int batch = 0;
+        while (accepted < total && batch < BATCH) {
+            int length = total - accepted < RECORD ? total - accepted : RECORD;
+            if (encrypt(s, in_a_row(shared, first, first_length, second, accepted, length), length)) return accepted;
+            accepted += length;
+            batch += length;
+        }
+        send_out(s, msg_more);
+    }
+    return accepted;
+}
+
+int us_internal_tls_sendfile(struct us_socket_t *s, int file, int64_t offset, size_t length) {
+    struct us_internal_tls *tls = s->tls;
+    struct us_internal_tls_loop *shared = tls->loop->tls;
+    size_t accepted = 0;
+    ssize_t got = 1;
+    while (accepted < length && got > 0 && may_write(tls) && !(s->p.flags & SOCKET_SEND_FAILED)) {
+        for (size_t batch = 0; accepted < length && batch < BATCH; batch += (size_t) got) {
+            size_t wanted = length - accepted < RECORD ? length - accepted : RECORD;
+            got = bsd_file_read(tls->loop->sys, file, shared->record, wanted, offset + (int64_t) accepted);
+            if (got <= 0) break;
+            if (encrypt(s, shared->record, (int) got)) return (int) accepted;
+            accepted += (size_t) got;
+        }
+        int error = errno;
+        send_out(s, 0);
+        errno = error;
+    }
+    if (got == 0) errno = ENODATA;
+    return got <= 0 && !accepted ? -1 : (int) accepted; /* the next call says what is wrong */
+}
+
+int us_internal_tls_shutdown(struct us_socket_t *s) {
+    struct us_internal_tls *tls = s->tls;
+    if (tls->established && !tls->failed && !tls->busy) {
+        ERR_clear_error();
+        (void) SSL_shutdown(tls->ssl);
+        ERR_clear_error();
+        send_out(s, 0);
+    }
+    return !tls->waiting_length || s->p.flags & SOCKET_SEND_FAILED;
+}
+
+void us_internal_tls_closing(struct us_socket_t *s, int code) {
+    struct us_internal_tls *tls = s->tls;
+    struct us_internal_tls_loop *shared = tls->loop->tls;
+    int clean = !code && !(s->p.flags & (SOCKET_SHUT_DOWN | SOCKET_SEND_FAILED | SOCKET_BROKEN));
+    if (!clean || !tls->established || tls->failed || tls->busy || tls->waiting_length) return;
+    ERR_clear_error();
+    (void) SSL_shutdown(tls->ssl);
+    ERR_clear_error();
+    if (shared->out_length) (void) bsd_send(tls->loop->sys, s->p.fd, shared->out, shared->out_length, 0);
+    shared->out_length = 0;
+}
+
+/* ---- Receiving ----------------------------------------------------------- */
+
+int us_internal_tls_waits_its_turn(struct us_socket_t *s) {
+    struct us_internal_tls_loop *shared = s->tls->loop->tls;
+    if (shared->iteration != s->tls->loop->iteration) {
+        shared->iteration = s->tls->loop->iteration;
+        shared->handshakes = 0;
+    }
+    return !s->tls->established && shared->handshakes >= HANDSHAKES;
+}
+
+char *us_internal_tls_input(struct us_loop_t *loop, size_t *size) {
+    *size = INPUT;
+    return loop->tls->in;
+}
+
+/* Decrypts all there is into the loop's buffer. Returns the bytes; *error is OpenSSL's. */
+static size_t decrypt(struct us_internal_tls *tls, int *error) {
+    char *to = tls->loop->recv_buffer;
+    size_t got = 0;
+    int result;
+    tls->busy = 1;
+    ERR_clear_error();
+    while ((result = SSL_read(tls->ssl, to + got, (int) (LIBUS_RECV_BUFFER_LENGTH - got))) > 0) {
+        got += (size_t) result;
+        tls->messages = 0;
+    }
+    *error = SSL_get_error(tls->ssl, result);
+    tls->busy = 0;
+    return got;
+}
+
+/* Returns the socket to go on with, or NULL. */
+static struct us_socket_t *go_on(struct us_socket_t *s) {
+    return s && !(s->p.flags & POLL_DEAD) ? s : NULL;
+}
+
+static struct us_socket_t *tell_failure(struct us_socket_t *s, const char *reason, int plain) {
+    if (s->tls->context->on_failure) s->tls->context->on_failure(s, reason, plain);
+    return go_on(s);
+}
+
+/* Clients that speak plain text begin with a letter; no record does. */
+static void answer_plain(struct us_socket_t *s) {
+    struct us_internal_tls *tls = s->tls;
+    tls->failed = tls->deaf = 1;
+    if (!tell_failure(s, "the client speaks plain text where TLS is spoken", 1)) return;
+    if (!tls->context->plain_answer) {
+        us_socket_close(0, s, EPROTO, NULL);
+        return;
+    }
+    (void) us_internal_socket_send(s, tls->context->plain_answer, tls->context->plain_answer_length, 0);
+    us_socket_shutdown(0, s);
+}
+
+static struct us_socket_t *handshake_over(struct us_socket_t *s) {
+    struct us_internal_tls *tls = s->tls;
+    tls->established = 1;
+    tls->messages = 0;
+    if (!tls->refused || tls->waiting_length) return s; /* a drained socket is writable anyway */
+    tls->refused = 0;
+    return go_on(s->context->on_writable ? s->context->on_writable(s) : s);
+}
+
+/* The reason that is still in the queue, or NULL when nothing is wrong. */
+static const char *failure(struct us_internal_tls *tls, int error) {
+    if (tls->established && tls->messages > MESSAGES_MOST) return "too many handshake messages";
+    switch (error) {
+    case SSL_ERROR_WANT_READ:
+    case SSL_ERROR_WANT_WRITE:
+    case SSL_ERROR_ZERO_RETURN: return NULL;
+    case SSL_ERROR_SYSCALL: return "out of memory";
+    default: return queued_reason();
+    }
+}
+
+static struct us_socket_t *deliver(struct us_socket_t *s, size_t length) {
+    if (!length || s->p.flags & SOCKET_ENDED || !s->context->on_data) return s;
+    return go_on(s->context->on_data(s, s->context->loop->recv_buffer, (int) length));
+}
+
+void us_internal_tls_received(struct us_socket_t *s, size_t length) {
+    struct us_internal_tls *tls = s->tls;
+    struct us_internal_tls_loop *shared = tls->loop->tls;
+    if (tls->deaf || tls->failed || s->p.flags & SOCKET_SEND_FAILED) return;
+    if (!tls->begun && shared->in[0] >= 'A' && shared->in[0] <= 'Z') {
+        answer_plain(s);
+        return;
+    }
+    tls->begun = 1;
+    tls->input = shared->in;
+    tls->input_length = length;
+    int error;
+    size_t got = decrypt(tls, &error);
+    const char *reason = failure(tls, error);
+    ERR_clear_error();
+    tls->input_length = 0;
+    tls->failed = reason != NULL;
+    if (!go_on(s)) { /* by the callback for unknown names */
+        shared->out_length = 0;
+        return;
+    }
+    int over = !tls->established && !reason && SSL_is_init_finished(tls->ssl);
+    if (!tls->established && (shared->out_length || over)) shared->handshakes++;
+    send_out(s, 0);
+    if (over) s = handshake_over(s);
+    if (s) s = deliver(s, got);
+    if (!s) return;
+    if (reason) {
+        if (tell_failure(s, reason, 0)) us_socket_close(0, s, EPROTO, NULL);
+    } else if (error == SSL_ERROR_ZERO_RETURN && !tls->notified) {
+        tls->notified = 1;
+        us_internal_socket_saw_end(s, 0);
+    }
+}
+
+void us_internal_tls_saw_fin(struct us_socket_t *s) {
+    if (!s->tls->notified) s->tls->truncated = 1;
+}
+
+int us_internal_tls_was_truncated(struct us_socket_t *s) {
+    return s->tls->truncated;
+}
+
+void *us_internal_tls_native(struct us_socket_t *s) {
+    return s->tls->ssl;
+}
+
+#endif
