@@ -117,8 +117,7 @@ class Dispatcher:
         """Run the first segment of a handler's coroutine now, in the core's cork."""
         bridge = self.bridge
         first = drive(response, work)
-        starter = None if bridge is None else bridge._starter  # as Bridge.start, with nothing between
-        if starter is None or not starter.start(first, response._route.name):
+        if bridge is None or not bridge.start(first, response._route.name):
             first.close()
             self._later(response, work, response._route.name)
 
@@ -321,7 +320,7 @@ def _plain_entry(
 def _coroutine_entry(
     handler: Handler, route: Route, face: type[HttpResponse], request_face: type[HttpRequest]
 ) -> Callable[[int], None]:
-    begin = route.runtime.begin
+    runtime: Dispatcher = route.runtime  # type: ignore[assignment]  # there is no other
 
     def entry(handle: int) -> None:
         response = face()
@@ -338,7 +337,12 @@ def _coroutine_entry(
         except BaseException as error:
             _fail(response, error)
             return
-        begin(response, work)
+        first = drive(response, work)
+        bridge = runtime.bridge
+        starter = None if bridge is None else bridge._starter
+        if starter is None or not starter.start(first, route.name):
+            first.close()
+            runtime._later(response, work, route.name)
 
     return entry
 

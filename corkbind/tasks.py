@@ -18,23 +18,18 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 Work = Coroutine[Any, Any, Any]
+Start = Callable[[Work, str], bool]
 
 if sys.version_info >= (3, 12):
     #: Return the task that runs on a loop now, or None.
     running_task: Callable[[AbstractEventLoop], Any] = current_task
 
-    class Starter:
-        """Begin tasks on one loop."""
-
-        __slots__ = ("_loop",)
-
-        def __init__(self, loop: AbstractEventLoop) -> None:
-            self._loop: Any = loop
-
-        def start(self, work: Work, name: str) -> bool:
-            """Run the first segment of `work` now, as a task; False when it could not be."""
-            Task(work, loop=self._loop, name=name, eager_start=True)
+    def _starting(loop: Any) -> Start:
+        def start(work: Work, name: str) -> bool:
+            Task(work, loop=loop, name=name, eager_start=True)
             return True
+
+        return start
 
 else:
     try:
@@ -46,32 +41,41 @@ else:
     else:
         running_task = _current_tasks.get
 
-    class Starter:
-        """Begin tasks on one loop."""
+    def _starting(loop: Any) -> Start:
+        step: Callable[..., Any] | None = None
+        rest: tuple[Any, ...] = ()
+        inside: Any = None
 
-        __slots__ = ("_catch", "_caught", "_loop")
+        def catch(callback: Callable[..., Any], *arguments: Any, context: Any = None) -> None:
+            nonlocal step, rest, inside
+            step, rest, inside = callback, arguments, context
 
-        def __init__(self, loop: AbstractEventLoop) -> None:
-            self._loop: Any = loop
-            caught: list[tuple[Callable[..., Any], tuple[Any, ...], Any]] = []
-
-            def catch(callback: Callable[..., Any], *arguments: Any, context: Any = None) -> None:
-                caught.append((callback, arguments, context))
-
-            self._caught = caught
-            self._catch = catch
-
-        def start(self, work: Work, name: str) -> bool:
-            """Run the first segment of `work` now, as a task; False when it could not be."""
-            if running_task(self._loop) is not None:
+        def start(work: Work, name: str) -> bool:
+            nonlocal step
+            if running_task(loop) is not None:
                 return False
-            loop = self._loop
-            loop.call_soon = self._catch
+            loop.call_soon = catch
             try:
                 Task(work, loop=loop, name=name)
             finally:
                 del loop.call_soon
-            if self._caught:  # else somebody's own task class: it has its own way to begin
-                callback, arguments, context = self._caught.pop()
-                context.run(callback, *arguments)
+            first = step
+            if first is not None:  # else somebody's own task class: it has its own way to begin
+                step = None
+                if rest:
+                    inside.run(first, *rest)
+                else:
+                    inside.run(first)
             return True
+
+        return start
+
+
+class Starter:
+    """Begin tasks on one loop."""
+
+    __slots__ = ("start",)
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        #: Run the first segment of `work` now, as a task of that name; False when it could not be.
+        self.start: Start = _starting(loop)  # a closure: this is the way of each request

@@ -55,10 +55,15 @@ class EngineStarter(Starter):
 
     __slots__ = ()
 
-    def start(self, work: Any, name: str) -> bool:
-        """Run the first segment of `work` now, as a task; False when it could not be."""
-        self._loop.busy = True
-        return super().start(work, name)
+    def __init__(self, loop: VirtualClockLoop) -> None:
+        super().__init__(loop)
+        begin = self.start
+
+        def start(work: Any, name: str) -> bool:
+            loop.busy = True
+            return begin(work, name)
+
+        self.start = start
 
 
 class EngineBridge(Bridge):
