@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-CK_ABI_VERSION: Final = 2
+CK_ABI_VERSION: Final = 3
 
 # enum ck_result
 CK_OK: Final = 0

@@ -27,7 +27,7 @@ extern "C" {
 struct us_sys_t;
 
 /* Raised whenever a declaration below changes its meaning. */
-enum { CK_ABI_VERSION = 2 };
+enum { CK_ABI_VERSION = 3 };
 
 /* What an entry returns when it refuses. Zero and above is success. */
 enum ck_result {
