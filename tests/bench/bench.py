@@ -1,10 +1,11 @@
-"""Compares corkbind with other servers: CPU time per request or message, throughput, latency.
+"""Compares corkbind with other servers: CPU time per request, message or handshake, throughput, latency.
 
-The server runs on one core and the load (wrk, or ws_load.c for WebSockets) on another. The CPU time is that
-of the server's processes, from /proc, divided by the requests that were answered,
-or the messages that were echoed or delivered; unlike throughput it does not depend on how fast the load is. Peers take turns
-within a round, so that what disturbs the machine disturbs them alike; a ratio is
-taken within each round, and the table shows medians over the rounds.
+The server runs on one core and the load on another: wrk, ws_load.c for WebSockets, tls_load.c
+for handshakes. The CPU time is that of the server's processes, from /proc, divided by the
+requests that were answered, the messages that were echoed or delivered, or the handshakes;
+unlike throughput it does not depend on how fast the load is. Peers take turns within a round,
+so that what disturbs the machine disturbs them alike; a ratio is taken within each round, and
+the table shows medians over the rounds. Over TLS all use the same protocol and cipher.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import ws_load
 from servers import (
     PeerError,
     Server,
+    check_cipher,
     check_down,
     check_file,
     check_pipelined,
@@ -38,6 +40,7 @@ from servers import (
     check_written,
     cpu_seconds,
     expect,
+    make_certificates,
     make_file,
 )
 from ws_load import Frames, Load, build
@@ -47,9 +50,10 @@ OUT = HERE.parents[1] / "build" / "bench"
 # These are measured in every case that names nobody else; the others stand beside one peer in a case of their own.
 GENERAL = ["corkbind", "corkbind-uvloop", "socketify", "uvicorn", "granian", "robyn", "aiohttp"]
 WEBSOCKET = ("corkbind", "corkbind-uvloop", "socketify", "picows", "websockets")
-PEERS = [*GENERAL, "picows", "websockets", "corkbind-send", "socketify-corked", "nginx"]
+ENCRYPTED = ("corkbind-tls", "corkbind-uvloop-tls", "socketify-tls", "uvicorn-tls")
+PEERS = [*GENERAL, *ENCRYPTED, "picows", "websockets", "corkbind-send", "socketify-corked", "nginx"]
 # Ratios are to these, where they take part.
-YARDSTICKS = ["socketify", "socketify-corked", "picows", "corkbind", "corkbind-send", "nginx"]
+YARDSTICKS = ["socketify", "socketify-tls", "uvicorn-tls", "socketify-corked", "picows", "corkbind", "corkbind-send", "nginx"]
 WRK_PACKAGES = {"apt-get": "sudo apt-get install wrk", "pacman": "sudo pacman -S wrk", "brew": "brew install wrk",
                 "apk": "sudo apk add wrk", "dnf": "sudo dnf install wrk"}  # fmt: skip
 NEEDS = {"socketify": "socketify needs libuv and zlib: sudo apt-get install libuv1 zlib1g",
@@ -68,10 +72,16 @@ class Case(NamedTuple):
     peers: tuple[str, ...] = ()  # those that take part; none named: GENERAL
     drops: bool = False  # the load is sink.py, which throws away what it gets, and not wrk
     frames: Frames | None = None  # the load is ws_load.c, and these are its messages
+    handshakes: bool = False  # the load is tls_load.c
 
     @property
     def unit(self) -> str:
-        return "msg" if self.frames else "req"
+        return "msg" if self.frames else "shake" if self.handshakes else "req"
+
+    @property
+    def program(self) -> Path | None:
+        """The load client, where it is one of ours."""
+        return ws_load.PROGRAM if self.frames else ws_load.HANDSHAKES if self.handshakes else None
 
 
 def check_frames(server: Server, path: str, frames: Frames, connections: int) -> None:
@@ -80,6 +90,17 @@ def check_frames(server: Server, path: str, frames: Frames, connections: int) ->
         report = load.run()
     if frames.deflate:
         expect("compressed messages", report["compressed"], report["requests"])
+
+
+def encrypted_case(title: str, path: str, check: Callable[[Server, str], None], connections: int = 64) -> Case:
+    return Case(f"HTTPS, {title}", path, check, connections, peers=ENCRYPTED)
+
+
+def encrypted_websocket_case(title: str, size: int) -> Case:
+    frames = Frames(size, tls=True)
+    check = partial(check_frames, frames=frames, connections=64)
+    peers = ("corkbind-tls", "corkbind-uvloop-tls", "socketify-tls")
+    return Case(f"WSS {title}", "/echo", check, peers=peers, frames=frames)
 
 
 def websocket_case(title: str, frames: Frames) -> Case:
@@ -107,6 +128,14 @@ CASES = {
     "down": Case("64 KiB down", "/down", check_down),
     "up": Case("64 KiB up", "/up", check_up, body=65536),
     "file": Case("a file of 100 MiB", "/files/large", check_file, 4, peers=("corkbind", "corkbind-uvloop", "nginx"), drops=True),
+    "tls": encrypted_case("fixed text, 64 connections", "/", check_text),
+    "tlswait": encrypted_case("coroutine that waits once", "/wait", check_text),
+    "tlsjson": encrypted_case("JSON, a path parameter, two headers", "/users/42", check_user),
+    "tlsdown": encrypted_case("64 KiB down", "/down", check_down),
+    "handshakes": Case("TLS handshakes, each with one request", "/", check_text, peers=ENCRYPTED, handshakes=True),
+    "wss20": encrypted_websocket_case("echo, 20 bytes, 64 connections", 20),
+    "wss1k": encrypted_websocket_case("echo, 1 KiB", 1024),
+    "wss64k": encrypted_websocket_case("echo, 64 KiB", 65536),
     "ws20": websocket_case("echo, 20 bytes, 64 connections", Frames(20)),
     "ws1k": websocket_case("echo, 1 KiB", Frames(1024)),
     "ws64k": websocket_case("echo, 64 KiB", Frames(65536)),
@@ -151,13 +180,15 @@ def load(server: Server, case: Case, seconds: float, core: int | None) -> tuple[
 
 
 def load_http(server: Server, case: Case, seconds: float, core: int | None) -> dict[str, float]:
-    """Runs wrk on a case, or sink.py."""
+    """Runs wrk on a case, or sink.py, or tls_load.c."""
     whole = max(1, round(seconds))
-    if case.drops:
+    if case.handshakes:
+        command = [str(ws_load.HANDSHAKES), str(server.port), str(case.connections), str(seconds)]
+    elif case.drops:
         command = [sys.executable, str(HERE / "sink.py"), str(server.port), case.path, str(case.connections), str(whole)]
     else:
         command = ["wrk", "-t1", f"-c{case.connections}", f"-d{whole}s", "--latency", "-s", str(HERE / "load.lua")]
-        command.append(f"http://127.0.0.1:{server.port}{case.path}")
+        command.append(f"http{'s' if server.context else ''}://127.0.0.1:{server.port}{case.path}")
     if core is not None:
         command = ["taskset", "-c", str(core), *command]
     environment = {**os.environ, "BENCH_PIPELINED": str(case.pipelined), "BENCH_BODY": str(case.body)}
@@ -207,6 +238,7 @@ def able(server: Server, chosen: dict[str, Case]) -> set[str]:
         if not takes_part(server.name, case):
             continue
         try:
+            check_cipher(server)
             case.check(server, case.path)
             found.add(name)
         except (PeerError, OSError, ValueError) as error:
@@ -333,11 +365,11 @@ def arguments() -> argparse.Namespace:
 def what_lacks(cases: Iterable[Case]) -> str:
     """Makes the load client if a case needs it; returns what is missing to load the cases, or nothing."""
     cases = list(cases)
-    if not shutil.which("wrk") and not all(case.frames or case.drops for case in cases):
+    if not shutil.which("wrk") and not all(case.program or case.drops for case in cases):
         return f"the load comes from wrk, which is not installed: {build.package_hint(WRK_PACKAGES)}"
     try:
-        if any(case.frames for case in cases):
-            ws_load.make()
+        for program in {case.program for case in cases if case.program}:
+            ws_load.make(program)
     except build.BuildError as error:
         return str(error)
     return ""
@@ -351,6 +383,7 @@ def main() -> int:
         print(lacking, file=sys.stderr)
         return 1
     make_file(OUT / "files" / "large")
+    make_certificates()
     server_core, load_core = cores()
     if server_core is None:
         print("one core only: server and load share it, so trust the CPU time and not the rates", file=sys.stderr)

@@ -8,14 +8,20 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import trustme
+
 HERE = Path(__file__).parent
 FILES = HERE.parents[1] / "build" / "bench" / "files"
 FILE_SIZE = 100 * 1024 * 1024
+CERTIFICATES = HERE.parents[1] / "build" / "bench" / "tls"
+ENCRYPTED = "-tls"  # ends the name of a peer that speaks TLS; the rest says whose server it is
+AGREED = ("TLSv1.3", "TLS_AES_256_GCM_SHA384")  # what all must come to, so that none has a cheaper cipher
 START_SECONDS = 15
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -61,12 +67,21 @@ class Server:
         self.name = name
         self.port = free_port()
         self.log = HERE.parents[1] / "build" / "bench" / f"{name}.log"
-        command = [sys.executable, f"{name}_server.py", str(self.port)]
+        plain = name.removesuffix(ENCRYPTED)
+        self.context = trusting() if name != plain else None
+        environment = {**os.environ, "BENCH_TLS": str(CERTIFICATES) if self.context else ""}
+        command = [sys.executable, f"{plain}_server.py", str(self.port)]
         if core is not None:
             command = ["taskset", "-c", str(core), *command]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                command, cwd=HERE / "servers", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                cwd=HERE / "servers",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
             )
         self.wait_until_ready()
         self.tree = process_tree(self.process.pid)
@@ -87,7 +102,11 @@ class Server:
         return lines[-1] if lines else "it printed nothing"
 
     def get(self, method: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection: http.client.HTTPConnection
+        if self.context:
+            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=5, context=self.context)
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
             connection.request(method, path, body)
             response = connection.getresponse()
@@ -109,6 +128,30 @@ class Server:
         self.resume()
         self.signal(signal.SIGKILL)
         self.process.wait()
+
+
+def make_certificates() -> None:
+    """Makes the certificate of the servers that speak TLS, and that of its authority."""
+    CERTIFICATES.mkdir(parents=True, exist_ok=True)
+    authority = trustme.CA()
+    leaf = authority.issue_cert("127.0.0.1", "localhost")
+    leaf.private_key_pem.write_to_path(str(CERTIFICATES / "key.pem"))
+    leaf.cert_chain_pems[0].write_to_path(str(CERTIFICATES / "certificate.pem"))
+    authority.cert_pem.write_to_path(str(CERTIFICATES / "authority.pem"))
+
+
+def trusting() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=CERTIFICATES / "authority.pem")
+
+
+def check_cipher(server: Server) -> None:
+    if server.context is None:
+        return
+    with (
+        socket.create_connection(("127.0.0.1", server.port), timeout=5) as plain,
+        server.context.wrap_socket(plain, server_hostname="127.0.0.1") as encrypted,
+    ):
+        expect("TLS", (encrypted.version(), (encrypted.cipher() or ("none",))[0]), AGREED)
 
 
 def expect(what: str, got: object, wanted: object) -> None:

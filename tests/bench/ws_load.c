@@ -22,6 +22,8 @@
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/ssl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -75,11 +77,13 @@ static struct {
     unsigned in_flight;
     double seconds;
     bool deflate;
+    bool tls;
     bool wait;
 } options = {.path = "/", .publish_path = "/publish", .connections = 64, .size = 20, .in_flight = 1, .seconds = 3};
 
 typedef struct {
     int fd;
+    SSL *ssl;                   /* NULL: plain */
     unsigned index;
     uint64_t sent, received;    /* messages */
     uint64_t *times;            /* when those in flight were sent, by number */
@@ -101,6 +105,7 @@ typedef struct {
 static connection *connections; /* the publisher is the last one */
 static connection *publisher;
 static int epoll;
+static SSL_CTX *tls;
 static char received[READ_SIZE];
 
 /* The frames that are sent, each with the same payload but its tag. */
@@ -280,8 +285,26 @@ static void watch(connection *c, int operation, uint32_t events)
         fail("epoll_ctl: %s", strerror(errno));
 }
 
+/* What OpenSSL says of a call that did not go through: 0 when it is to be tried again. */
+static int tls_failed(const connection *c, int result)
+{
+    int error = SSL_get_error(c->ssl, result);
+    return error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE;
+}
+
+static size_t send_encrypted(connection *c, const char *data, size_t length)
+{
+    size_t sent = 0;
+    int result = SSL_write_ex(c->ssl, data, length, &sent);
+    if (result <= 0 && tls_failed(c, result))
+        fail("connection %u: TLS: no write", c->index);
+    return result > 0 ? sent : 0;
+}
+
 static size_t send_now(connection *c, const char *data, size_t length)
 {
+    if (c->ssl)
+        return send_encrypted(c, data, length);
     ssize_t sent = send(c->fd, data, length, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0 && errno != EAGAIN && errno != EINTR)
         fail("connection %u: send: %s", c->index, strerror(errno));
@@ -477,12 +500,27 @@ static void take(connection *c, const char *data, size_t length, uint64_t now)
     }
 }
 
+/* Returns the bytes, 0 at the end, -1 when there are none now; what a failure says goes to errno. */
+static ssize_t receive_encrypted(connection *c)
+{
+    size_t got = 0;
+    int result = 1;
+    while (got < sizeof received && (result = SSL_read(c->ssl, received + got, (int)(sizeof received - got))) > 0)
+        got += (size_t)result;
+    if (got)
+        return (ssize_t)got;
+    errno = EAGAIN;
+    return tls_failed(c, result) ? 0 : -1;
+}
+
 static void readable(connection *c)
 {
-    ssize_t length = recv(c->fd, received, sizeof received, MSG_DONTWAIT);
+    ssize_t length = c->ssl ? receive_encrypted(c) : recv(c->fd, received, sizeof received, MSG_DONTWAIT);
     if (length < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (length <= 0 && closing) {
+        SSL_free(c->ssl);
+        c->ssl = NULL;
         close(c->fd);
         open_count--;
         return;
@@ -537,7 +575,7 @@ static void ask(connection *c, const char *path)
                           path, options.port,
                           options.deflate ? "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; "
                                             "client_max_window_bits\r\n" : "");
-    if (length >= (int)sizeof text || send(c->fd, text, (size_t)length, MSG_NOSIGNAL) != length)
+    if (length >= (int)sizeof text || send_now(c, text, (size_t)length) != (size_t)length)
         fail("connection %u: the request could not be sent", c->index);
 }
 
@@ -548,7 +586,8 @@ static void shake_hands(connection *c, const char *path)
     size_t got = 0;
     char *end = NULL;
     while (!end) {
-        ssize_t part = got < RESPONSE_MOST ? recv(c->fd, text + got, RESPONSE_MOST - got, 0) : 0;
+        size_t room = RESPONSE_MOST - got;
+        ssize_t part = !room ? 0 : c->ssl ? SSL_read(c->ssl, text + got, (int)room) : recv(c->fd, text + got, room, 0);
         if (part <= 0)
             fail("connection %u: no answer to the opening handshake", c->index);
         got += (size_t)part;
@@ -563,7 +602,16 @@ static void shake_hands(connection *c, const char *path)
     if (!accept || strncmp(accept + strspn(accept, " "), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n", 30))
         fail("%s: a wrong Sec-WebSocket-Accept", path);
     agree(text);
+    if (c->ssl && fcntl(c->fd, F_SETFL, O_NONBLOCK)) /* from now on OpenSSL must not wait either */
+        fail("fcntl: %s", strerror(errno));
     take(c, text + head, got - head, 0);
+}
+
+static void encrypt(connection *c)
+{
+    c->ssl = SSL_new(tls);
+    if (!c->ssl || !SSL_set_fd(c->ssl, c->fd) || SSL_connect(c->ssl) != 1)
+        fail("connection %u: no TLS handshake", c->index);
 }
 
 static void open_one(connection *c, unsigned index, const char *path)
@@ -581,6 +629,8 @@ static void open_one(connection *c, unsigned index, const char *path)
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     watch(c, EPOLL_CTL_ADD, EPOLLIN);
     open_count++;
+    if (options.tls)
+        encrypt(c);
     ask(c, path);
 }
 
@@ -724,6 +774,7 @@ static void read_options(int count, char **values)
         {"size", required_argument, NULL, 's'},        {"in-flight", required_argument, NULL, 'n'},
         {"seconds", required_argument, NULL, 't'},     {"mode", required_argument, NULL, 'm'},
         {"deflate", no_argument, NULL, 'd'},           {"wait", no_argument, NULL, 'w'},
+        {"tls", no_argument, NULL, 'e'},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -739,16 +790,29 @@ static void read_options(int count, char **values)
         case 'm': options.mode = mode_of(optarg); break;
         case 'd': options.deflate = true; break;
         case 'w': options.wait = true; break;
+        case 'e': options.tls = true; break;
         default: fail("the options are those of tests/bench/ws_load.py");
         }
     if (!options.port || !options.connections || !options.in_flight || options.size < TAG)
         fail("it needs --port, a connection, a message in flight, and messages of %d bytes or more", TAG);
 }
 
+static void prepare_tls(void)
+{
+    tls = SSL_CTX_new(TLS_client_method());
+    if (!tls)
+        fail("OpenSSL makes no context");
+    SSL_CTX_set_read_ahead(tls, 1); /* a record in one call, not two */
+    SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+    signal(SIGPIPE, SIG_IGN);
+}
+
 int main(int count, char **values)
 {
     read_options(count, values);
     raise_file_limit();
+    if (options.tls)
+        prepare_tls();
     epoll = epoll_create1(EPOLL_CLOEXEC);
     if (epoll < 0)
         fail("epoll_create1: %s", strerror(errno));

@@ -1,4 +1,4 @@
-"""Builds the load client for WebSockets (ws_load.c) and runs it against a server."""
+"""Builds the load clients that are ours (ws_load.c, tls_load.c), and runs that for WebSockets against a server."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ sys.path.insert(0, str(ROOT))
 
 import build  # noqa: E402
 
-SOURCE = ROOT / "tests" / "bench" / "ws_load.c"
 PROGRAM = ROOT / "build" / "bench" / "ws_load"
+HANDSHAKES = ROOT / "build" / "bench" / "tls_load"
 CLOSE_SECONDS = 10
-ZLIB_PACKAGES = {"apt-get": "sudo apt-get install zlib1g-dev", "pacman": "sudo pacman -S zlib", "apk": "sudo apk add zlib-dev",
-                 "dnf": "sudo dnf install zlib-devel"}  # fmt: skip
+# What their sources include that may not be there.
+HEADERS = {"zlib.h": build.ZLIB_PACKAGES, "openssl/ssl.h": build.OPENSSL_PACKAGES}
 
 
 class Frames(NamedTuple):
@@ -30,30 +30,34 @@ class Frames(NamedTuple):
     mode: str = "echo"
     in_flight: int = 1  # on each connection; of fan-out: messages that not all have got
     deflate: bool = False
+    tls: bool = False
 
     def options(self, path: str) -> list[str]:
         """Returns them as the client's arguments; the route for publishing is beside that for listening."""
         publish = f"{path.rpartition('/')[0]}/publish"
         given = [f"--path={path}", f"--publish-path={publish}", f"--mode={self.mode}", f"--size={self.size}"]
-        return [*given, f"--in-flight={self.in_flight}", *["--deflate"] * self.deflate]
+        return [*given, f"--in-flight={self.in_flight}", *["--deflate"] * self.deflate, *["--tls"] * self.tls]
 
 
-def make() -> None:
-    """Compiles the client, unless it is newer than its source.
+def make(program: Path = PROGRAM) -> None:
+    """Compiles a client, unless it is newer than its source.
 
     Raises:
-        build.BuildError: there is no compiler, or no zlib to compile with.
+        build.BuildError: there is no compiler, or no header to compile with.
     """
-    if PROGRAM.exists() and PROGRAM.stat().st_mtime > SOURCE.stat().st_mtime:
+    source = ROOT / "tests" / "bench" / f"{program.name}.c"
+    if program.exists() and program.stat().st_mtime > source.stat().st_mtime:
         return
     cc = build.compiler()
-    PROGRAM.parent.mkdir(parents=True, exist_ok=True)
+    program.parent.mkdir(parents=True, exist_ok=True)
     command = [*cc.split(), "-std=c11", "-D_GNU_SOURCE", "-O2", *build.usable(cc, build.WARNINGS), "-Werror"]
-    done = subprocess.run([*command, str(SOURCE), "-lz", "-o", str(PROGRAM)], capture_output=True, text=True)
-    if "zlib.h" in done.stderr:
-        raise build.BuildError(f"the load client needs zlib's header: {build.package_hint(ZLIB_PACKAGES)}")
+    libraries = ["-lz", "-lssl", "-lcrypto"]
+    done = subprocess.run([*command, str(source), *libraries, "-o", str(program)], capture_output=True, text=True)
+    for header, packages in HEADERS.items():
+        if f"{header}: No such file" in done.stderr or f"'{header}' file not found" in done.stderr:
+            raise build.BuildError(f"the load client needs {header}: {build.package_hint(packages)}")
     if done.returncode:
-        raise build.BuildError(f"{SOURCE.name} does not compile:\n{done.stderr}")
+        raise build.BuildError(f"{source.name} does not compile:\n{done.stderr}")
 
 
 class Load:

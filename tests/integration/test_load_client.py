@@ -1,4 +1,4 @@
-"""The benchmark's load client for WebSockets: that it counts right, and refuses what is wrong."""
+"""The benchmark's load clients that are ours: that they count right, and refuse what is wrong."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from harness import ROOT, SECONDS
+from tls_material import Material
 from websockets.asyncio.server import serve
 
-from corkbind import App, OpCode, WebSocket
+from corkbind import App, AppOptions, HttpRequest, HttpResponse, OpCode, WebSocket
 
 sys.path.insert(0, str(ROOT / "tests" / "bench"))
 
@@ -26,8 +27,9 @@ Message = str | bytes
 def client() -> None:
     try:
         ws_load.make()
+        ws_load.make(ws_load.HANDSHAKES)
     except ws_load.build.BuildError as error:
-        if "zlib" not in str(error):
+        if "needs" not in str(error):
             raise
         ws_load.build.require_in_ci(str(error))
         pytest.skip(str(error))
@@ -47,8 +49,8 @@ def loaded(app: App, *options: str) -> subprocess.CompletedProcess[str]:
     return asyncio.run(main())
 
 
-def app_with(message: Callable[[WebSocket, Any, OpCode], object], **options: Any) -> App:
-    app = App()
+def app_with(message: Callable[[WebSocket, Any, OpCode], object], tls: AppOptions | None = None, **options: Any) -> App:
+    app = App(tls)
     app.ws("/ws", message=message, max_payload_length=1 << 20, **options)
     return app
 
@@ -175,3 +177,59 @@ def test_deflate(size: int) -> None:
 def test_deflate_must_be_agreed_upon() -> None:
     done = loaded(app_with(echo), "--deflate", "--connections=1")
     assert (done.returncode, done.stderr) == (1, "ws_load: the server takes no permessage-deflate\n")
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> AppOptions:
+    return Material(tmp_path_factory.mktemp("tls")).options()
+
+
+@pytest.mark.parametrize("size", [20, 16_385, 300_000])
+def test_all_messages_are_counted_over_tls(tls: AppOptions, size: int) -> None:
+    seen: set[Message] = set()
+
+    def message(ws: WebSocket, message: Message, opcode: OpCode) -> None:
+        seen.add(message)
+        ws.send(message)
+
+    app = app_with(message, tls)
+    done = loaded(app, "--tls", "--connections=3", f"--size={size}", "--in-flight=4")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.removeprefix("RESULT "))["requests"] == len(seen) == 12
+
+
+def handshakes(app: App, connections: int) -> tuple[subprocess.CompletedProcess[str], int]:
+    """Let each of the connections make one handshake; return what the client says, and how many were accepted."""
+
+    async def main() -> tuple[subprocess.CompletedProcess[str], int]:
+        async with app.serving() as address:
+            command = [str(ws_load.HANDSHAKES), str(address.port), str(connections), "0"]
+            done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=SECONDS)
+            return done, app.stats()["connections"]
+
+    return asyncio.run(main())
+
+
+def test_handshakes_are_counted(tls: AppOptions) -> None:
+    served: list[str] = []
+
+    def answer(res: HttpResponse, req: HttpRequest) -> None:
+        served.append(req.get_url())
+        res.end("hello")
+
+    done, accepted = handshakes(App(tls).get("/", answer), 7)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.removeprefix("RESULT "))
+    assert result["requests"] == accepted == len(served) == 7
+    assert result["p99"] >= result["p50"] > 0
+
+
+@pytest.mark.parametrize(
+    ("encrypted", "status", "complaint"),
+    [(False, 200, "the server does not speak TLS, or broke off"), (True, 404, "the server did not answer 200")],
+)
+def test_what_is_no_answer_ends_it(tls: AppOptions, encrypted: bool, status: int, complaint: str) -> None:
+    app = App(tls if encrypted else None).get("/", lambda res, req: res.write_status(status).end("hello"))
+    done, _ = handshakes(app, 1)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert complaint in done.stderr

@@ -1,14 +1,16 @@
-"""The benchmark's routes on corkbind."""
+"""The benchmark's routes on corkbind, with TLS where BENCH_TLS names the certificates."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
-from corkbind import App, CompressOptions
+from corkbind import App, AppOptions, CompressOptions
 
 BODY = b"x" * 65536
 FILES = Path(__file__).resolve().parents[3] / "build" / "bench" / "files"
-app = App()
+TLS = os.environ.get("BENCH_TLS")
+app = App(AppOptions(key_file_name=f"{TLS}/key.pem", cert_file_name=f"{TLS}/certificate.pem") if TLS else None)
 app.static("/files", FILES)
 
 

@@ -1,12 +1,14 @@
-"""The benchmark's routes on socketify."""
+"""The benchmark's routes on socketify, with TLS where BENCH_TLS names the certificates."""
 
 import asyncio
+import os
 import sys
 
-from socketify import App, AppListenOptions, CompressOptions
+from socketify import App, AppListenOptions, AppOptions, CompressOptions
 
 BODY = b"x" * 65536
-app = App()
+TLS = os.environ.get("BENCH_TLS")
+app = App(AppOptions(key_file_name=f"{TLS}/key.pem", cert_file_name=f"{TLS}/certificate.pem") if TLS else None)
 waiting = set()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 
 import uvicorn
@@ -55,4 +56,6 @@ async def app(scope, receive, send):
 
 if __name__ == "__main__":
     options = {"loop": "uvloop", "http": "httptools", "lifespan": "off", "access_log": False, "log_level": "warning"}
+    if tls := os.environ.get("BENCH_TLS"):
+        options |= {"ssl_keyfile": f"{tls}/key.pem", "ssl_certfile": f"{tls}/certificate.pem"}
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), **options)
