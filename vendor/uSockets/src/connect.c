@@ -6,7 +6,7 @@
  * descriptor of its own, behind the same socket: whether one refuses at once or
  * later makes no difference to the caller. What that needs lies behind the ext,
  * so that accepted sockets do not pay for it. */
-#include "internal.h"
+#include "tls.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -18,6 +18,7 @@ struct attempt {
     struct addrinfo *next;              /* in targets: the one to try after this */
     struct bsd_address address;         /* of this one */
     int error;                          /* of the first: the one that look-up holds for the best */
+    char name[];                        /* of the server, for TLS */
 };
 
 static size_t padded(size_t size) {
@@ -72,6 +73,13 @@ static int try_next(struct us_socket_t *s, struct us_loop_t *loop) {
 
 /* ---- The end of connecting ----------------------------------------------- */
 
+static void drop_descriptor(struct us_socket_t *s) {
+    struct us_loop_t *loop = s->context->loop;
+    us_internal_poll_stop(loop, &s->p);
+    loop->sys->close(loop->sys, s->p.fd);
+    s->p.fd = -1;
+}
+
 static void failed(struct us_socket_t *s) {
     struct us_socket_context_t *context = s->context;
     struct us_loop_t *loop = context->loop;
@@ -85,10 +93,16 @@ static void failed(struct us_socket_t *s) {
 }
 
 static void opened(struct us_socket_t *s) {
-    struct bsd_address *address = &attempt_of(s)->address;
+    struct attempt *attempt = attempt_of(s);
+    if (s->context->tls && us_internal_tls_attach(s->context, s, attempt->name)) {
+        attempt->error = errno; /* another address would not help */
+        drop_descriptor(s);
+        failed(s);
+        return;
+    }
     us_internal_forget_addresses(s);
     s->p.flags &= (uint16_t) ~SOCKET_CONNECTING;
-    if (s->context->on_open) s->context->on_open(s, 1, address->ip, address->ip_length);
+    us_internal_socket_opened(s, 1, attempt->address.ip, attempt->address.ip_length);
 }
 
 void us_internal_connecting_ready(struct us_socket_t *s, int error) {
@@ -101,26 +115,27 @@ void us_internal_connecting_ready(struct us_socket_t *s, int error) {
         return;
     }
     note_error(attempt_of(s), code);
-    us_internal_poll_stop(loop, &s->p);
-    loop->sys->close(loop->sys, s->p.fd);
-    s->p.fd = -1;
+    drop_descriptor(s);
     if (try_next(s, loop)) failed(s);
 }
 
 /* ---- The interface ------------------------------------------------------- */
 
-static struct us_socket_t *create(int ssl, struct us_socket_context_t *context, int ext_size) {
-    int encrypted = ssl || context->tls; /* never in the clear where TLS was meant */
-    if (encrypted || ext_size < 0 || context->closing || context->dead) {
-        errno = encrypted ? ENOTSUP : ext_size < 0 ? EINVAL : ECANCELED;
+static struct us_socket_t *create(int ssl, struct us_socket_context_t *context, int ext_size, const char *host) {
+    int in_the_clear = ssl && !context->tls; /* where TLS was meant */
+    if (in_the_clear || ext_size < 0 || context->closing || context->dead) {
+        errno = in_the_clear ? ENOTSUP : ext_size < 0 ? EINVAL : ECANCELED;
         return NULL;
     }
     (void) us_internal_prepare_retries(context->loop);
-    struct us_socket_t *s = us_internal_alloc(context->loop, sizeof *s, padded((size_t) ext_size) + sizeof(struct attempt));
+    const char *name = context->tls ? us_internal_tls_peer_name(context, host) : "";
+    size_t length = strlen(name);
+    struct us_socket_t *s = us_internal_alloc(context->loop, sizeof *s, padded((size_t) ext_size) + sizeof(struct attempt) + length + 1);
     if (!s) return NULL;
     us_internal_poll_init(&s->p, -1, POLL_SOCKET, SOCKET_CONNECTING);
     s->ext_size = (uint32_t) ext_size;
     s->timeout = s->long_timeout = TIMEOUT_OFF;
+    memcpy(attempt_of(s)->name, name, length);
     return s;
 }
 
@@ -140,7 +155,7 @@ static struct us_socket_t *connecting(struct us_socket_context_t *context, struc
 struct us_socket_t *us_socket_context_connect(int ssl, struct us_socket_context_t *context, const char *host, int port,
     const char *source_host, int options, int socket_ext_size) {
     (void) options;
-    struct us_socket_t *s = create(ssl, context, socket_ext_size);
+    struct us_socket_t *s = create(ssl, context, socket_ext_size, host ? host : "localhost");
     if (!s) return NULL;
     struct attempt *attempt = attempt_of(s);
     if (bsd_look_up(host, port, SOCK_STREAM, 0, &attempt->targets)) {
@@ -158,7 +173,7 @@ struct us_socket_t *us_socket_context_connect(int ssl, struct us_socket_context_
 struct us_socket_t *us_socket_context_connect_unix(int ssl, struct us_socket_context_t *context, const char *server_path,
     int options, int socket_ext_size) {
     (void) options;
-    struct us_socket_t *s = create(ssl, context, socket_ext_size);
+    struct us_socket_t *s = create(ssl, context, socket_ext_size, "");
     if (!s) return NULL;
     s->p.fd = bsd_connect_unix(context->loop->sys, server_path);
     if (s->p.fd < 0) return give_up(context, s, errno);

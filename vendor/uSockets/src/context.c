@@ -366,7 +366,7 @@ static void accepted(struct us_listen_socket_t *ls, int fd, struct bsd_address *
     }
     if (!(ls->s.p.flags & LISTENER_UNIX)) bsd_set_nodelay(sys, fd);
     /* Without memory, or refused by the poller: the peer is told by a close. */
-    if (!us_internal_socket_open(context, fd, ls->socket_ext_size, address->ip, address->ip_length)) sys->close(sys, fd);
+    if (!us_internal_socket_open(context, fd, ls->socket_ext_size, 0, address->ip, address->ip_length)) sys->close(sys, fd);
 }
 
 void us_internal_listener_ready(struct us_listen_socket_t *ls) {
@@ -388,5 +388,16 @@ struct us_socket_t *us_adopt_accepted_socket(int ssl, struct us_socket_context_t
     (void) ssl;
     (void) us_internal_prepare_retries(context->loop);
     bsd_set_nodelay(context->loop->sys, client_fd);
-    return us_internal_socket_open(context, client_fd, socket_ext_size, addr_ip, addr_ip_length);
+    return us_internal_socket_open(context, client_fd, socket_ext_size, 0, addr_ip, addr_ip_length);
+}
+
+struct us_socket_t *us_adopt_connected_socket(int ssl, struct us_socket_context_t *context, LIBUS_SOCKET_DESCRIPTOR fd,
+    unsigned int socket_ext_size, char *addr_ip, int addr_ip_length) {
+    if (ssl && !context->tls) { /* never in the clear where TLS was meant */
+        errno = ENOTSUP;
+        return NULL;
+    }
+    (void) us_internal_prepare_retries(context->loop);
+    bsd_set_nodelay(context->loop->sys, fd);
+    return us_internal_socket_open(context, fd, socket_ext_size, 1, addr_ip, addr_ip_length);
 }

@@ -176,7 +176,8 @@ void us_internal_forget_addresses(struct us_socket_t *s);
 void us_internal_udp_ready(struct us_udp_socket_t *s, int error, int events);
 
 /* socket.c */
-struct us_socket_t *us_internal_socket_open(struct us_socket_context_t *context, int fd, unsigned int ext_size, char *ip, int ip_length);
+struct us_socket_t *us_internal_socket_open(struct us_socket_context_t *context, int fd, unsigned int ext_size, int is_client, char *ip, int ip_length);
+struct us_socket_t *us_internal_socket_opened(struct us_socket_t *s, int is_client, char *ip, int ip_length);
 void us_internal_socket_ready(struct us_socket_t *s, int error, int events);
 void us_internal_socket_sweep(struct us_socket_t *s);
 void us_internal_socket_reap(struct us_socket_t *s);

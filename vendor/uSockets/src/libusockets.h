@@ -124,8 +124,8 @@ LIBUS_EXPORT struct us_loop_t *us_timer_loop(struct us_timer_t *t);
 
 /* Creates the class of a set of sockets: callbacks and an ext live here once.
  * `ext_size` in bytes. Every callback may be NULL.
- * With `ssl` a certificate and key of `options` are what clients are shown, and a
- * `ca_file_name` is whose certificates they must show; PEM, all of it.
+ * With `ssl` a certificate and key of `options` are what the peer is shown (a server: where
+ * it asks), and a `ca_file_name` is whose certificates it must show; PEM, all of it.
  * Returns NULL with ENOMEM, EINVAL when a file or a cipher cannot be used (see
  * us_tls_error), or ENOTSUP in a library without TLS.
  * Destructor: us_socket_context_free. */
@@ -280,8 +280,12 @@ LIBUS_EXPORT struct us_socket_t *us_socket_context_adopt_socket(int ssl, struct 
  * and closing; all else has no effect on it or fails. Returns NULL when every address
  * fails at once: EADDRNOTAVAIL (also: host not found, or source_host of the wrong
  * family), EINVAL (bad port or size), ECANCELED (the context is being closed or is
- * freed: an on_close that connects again ends there), ENOTSUP (a nonzero `ssl`),
+ * freed: an on_close that connects again ends there), ENOTSUP (`ssl` and a plain context),
  * EMFILE, ENFILE, ENOMEM, ENOSPC, ECONNREFUSED, ENETUNREACH and what connect(2) says.
+ * With TLS on_open comes when TCP is there, before the handshake; writes are accepted after
+ * it, and on_writable comes then if one was refused. `host` is the name that the server is
+ * asked for (SNI). A context with a `ca_file_name` verifies that its certificate is of one of
+ * those authorities and for `host`; one without does not (us_socket_context_verify).
  * Owned by the context. Destructor: us_socket_close_connecting, us_socket_close. */
 LIBUS_EXPORT struct us_socket_t *us_socket_context_connect(int ssl, struct us_socket_context_t *context,
     const char *host, int port, const char *source_host, int options, int socket_ext_size);

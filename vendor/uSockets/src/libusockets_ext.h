@@ -146,9 +146,63 @@ LIBUS_EXPORT void us_socket_context_alpn(struct us_socket_context_t *context, co
 LIBUS_EXPORT void us_socket_context_plain_answer(struct us_socket_context_t *context, const char *text, int length);
 
 /* Sets what runs before a TLS socket is closed for what its peer did; `reason` is for
- * people and lives for ever. `plain` = the peer speaks plain text. */
+ * people and lives for ever. `plain` = the peer speaks plain text. A client is also told
+ * when the server's certificate will not do, and when the server leaves in the handshake. */
 LIBUS_EXPORT void us_socket_context_on_tls_failure(struct us_socket_context_t *context,
     void (*on_failure)(struct us_socket_t *s, const char *reason, int plain));
+
+/* Sets what runs when the handshake of a TLS socket is over, before anything else does. As
+ * with the callbacks of sockets it returns the socket, and closing is legal. */
+LIBUS_EXPORT void us_socket_context_on_handshake(struct us_socket_context_t *context,
+    struct us_socket_t *(*on_handshake)(struct us_socket_t *s));
+
+/* How the clients of a TLS context look at a server's certificate: not at all, ... */
+#define LIBUS_VERIFY_NONE 0
+/* ... by the authorities of its ca_file_name, the rule where it has one, ... */
+#define LIBUS_VERIFY_FILE 1
+/* ... or by those that this machine trusts (as SSL_CERT_FILE and SSL_CERT_DIR say, too). */
+#define LIBUS_VERIFY_SYSTEM 2
+
+/* Sets how clients that connect from now on look at the server's certificate. Where they do,
+ * it must also be one for the name (or address) of the server; else the handshake fails. A
+ * server without a name (a unix path, a descriptor) must be given one (us_socket_context_peer_name).
+ * Returns 0, or -1 with EINVAL (FILE without a ca_file_name, a plain context: see us_tls_error),
+ * ENOMEM, or ENOTSUP in a library without TLS. */
+LIBUS_EXPORT int us_socket_context_verify(struct us_socket_context_t *context, int mode);
+
+/* Sets the name that TLS clients that connect from now on ask their server for (SNI) and
+ * look for in its certificate, instead of the host that they connect to; NULL: that host.
+ * Returns 0, or -1 with EINVAL (empty, over 255 bytes, a plain context), ENOMEM or ENOTSUP. */
+LIBUS_EXPORT int us_socket_context_peer_name(struct us_socket_context_t *context, const char *name);
+
+/* Sets the protocols that TLS clients of the context offer by ALPN, the preferred one first,
+ * between commas: "h2,http/1.1". NULL: none. What the server chose is in us_socket_tls_alpn.
+ * Returns 0, or -1 with EINVAL (an empty name, too long, a plain context), ENOMEM or ENOTSUP. */
+LIBUS_EXPORT int us_socket_context_offer_protocols(struct us_socket_context_t *context, const char *protocols);
+
+/* Makes a client socket of a connected stream descriptor; with a TLS context it begins the
+ * handshake. Else as us_adopt_accepted_socket, with is_client 1 in on_open.
+ * Returns NULL with ENOMEM, ENOSPC, EINVAL (the server's certificate is to be verified and
+ * the server has no name) or ENOTSUP (`ssl` and a plain context); the descriptor is then
+ * still the caller's. Owns fd on success. Calls back: on_open; the result may be closed by
+ * it (us_socket_is_closed). */
+LIBUS_EXPORT struct us_socket_t *us_adopt_connected_socket(int ssl, struct us_socket_context_t *context,
+    LIBUS_SOCKET_DESCRIPTOR fd, unsigned int socket_ext_size, char *addr_ip, int addr_ip_length);
+
+/* Returns 1 when the handshake of the socket is over, else 0. 0 for a plain socket. */
+LIBUS_EXPORT int us_socket_tls_is_established(struct us_socket_t *s);
+
+/* Return what the handshake has agreed to, NULL before it is over and for a plain socket:
+ * the version ("TLSv1.3") and the cipher, by names that live for ever. */
+LIBUS_EXPORT const char *us_socket_tls_version(struct us_socket_t *s);
+LIBUS_EXPORT const char *us_socket_tls_cipher(struct us_socket_t *s);
+
+/* Returns the protocol that was agreed to by ALPN, `*length` bytes without an end; NULL and 0
+ * when there is none. Borrowed from the socket. */
+LIBUS_EXPORT const char *us_socket_tls_alpn(struct us_socket_t *s, int *length);
+
+/* Returns 1 when the handshake has gone on with an earlier session, else 0. */
+LIBUS_EXPORT int us_socket_tls_is_resumed(struct us_socket_t *s);
 
 /* Returns the bytes of TLS records that were accepted and the kernel has not taken yet:
  * on_writable comes when it has. 0 for a plain socket. */

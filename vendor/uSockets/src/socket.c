@@ -59,14 +59,15 @@ static void change_polling(struct us_socket_t *s, int events) {
 /* ---- Opening and closing ------------------------------------------------- */
 
 /* Makes a socket of a connected descriptor, which is the caller's on failure. */
-struct us_socket_t *us_internal_socket_open(struct us_socket_context_t *context, int fd, unsigned int ext_size, char *ip, int ip_length) {
+struct us_socket_t *us_internal_socket_open(struct us_socket_context_t *context, int fd, unsigned int ext_size, int is_client, char *ip, int ip_length) {
     struct us_loop_t *loop = context->loop;
     struct us_socket_t *s = us_internal_alloc(loop, sizeof *s, ext_size);
     if (!s) return NULL;
     us_internal_poll_init(&s->p, fd, POLL_SOCKET, 0);
     s->ext_size = ext_size;
     s->timeout = s->long_timeout = TIMEOUT_OFF;
-    if ((context->tls && us_internal_tls_attach(context, s, 0)) || us_internal_poll_start(loop, &s->p, LIBUS_SOCKET_READABLE)) {
+    const char *server = is_client && context->tls ? us_internal_tls_peer_name(context, "") : NULL;
+    if ((context->tls && us_internal_tls_attach(context, s, server)) || us_internal_poll_start(loop, &s->p, LIBUS_SOCKET_READABLE)) {
         int error = errno;
         us_internal_tls_free(loop, s->tls);
         loop->sys->release(loop->sys, s);
@@ -75,8 +76,15 @@ struct us_socket_t *us_internal_socket_open(struct us_socket_context_t *context,
     }
     us_internal_context_link(context, s);
     loop->alive++;
-    struct us_socket_t *now = context->on_open ? context->on_open(s, 0, ip, ip_length) : s;
-    return now ? now : s;
+    return us_internal_socket_opened(s, is_client, ip, ip_length);
+}
+
+/* Tells that a socket is open, and lets a client of TLS begin. */
+struct us_socket_t *us_internal_socket_opened(struct us_socket_t *s, int is_client, char *ip, int ip_length) {
+    struct us_socket_t *now = s->context->on_open ? s->context->on_open(s, is_client, ip, ip_length) : s;
+    if (!now) now = s;
+    if (is_client && now->tls) us_internal_tls_greet(now);
+    return now;
 }
 
 struct us_socket_t *us_socket_close(int ssl, struct us_socket_t *s, int code, void *reason) {
@@ -150,7 +158,7 @@ static void read_ready(struct us_socket_t *s, int error) {
         if (s->context->on_data) s->context->on_data(s, loop->recv_buffer, (int) length);
     } else if (length == 0) {
         if (s->tls) us_internal_tls_saw_fin(s);
-        us_internal_socket_saw_end(s, error);
+        if (!is_dead(s)) us_internal_socket_saw_end(s, error);
     } else if (errno != EAGAIN && errno != EWOULDBLOCK) {
         int code = errno;
         s->last_error = (uint16_t) code;

@@ -15,11 +15,16 @@ struct us_internal_tls_context *us_internal_tls_context_create(struct us_loop_t 
 struct us_internal_tls_context *us_internal_tls_context_hold(struct us_internal_tls_context *tls);
 void us_internal_tls_context_release(struct us_loop_t *loop, struct us_internal_tls_context *tls);
 void us_internal_tls_loop_free(struct us_loop_t *loop);
+/* The name that clients of a TLS context mean when they connect to `host`. Borrowed. */
+const char *us_internal_tls_peer_name(struct us_socket_context_t *context, const char *host);
 
 /* ---- Sockets ---- */
 
-/* Gives a socket that is being opened its TLS. Returns 0, or -1 with errno. */
-int us_internal_tls_attach(struct us_socket_context_t *context, struct us_socket_t *s, int is_client);
+/* Gives a socket that is being opened its TLS: as a client of the `server` of that name
+ * ("" = it has none), or as a server where it is NULL. Returns 0, or -1 with errno. */
+int us_internal_tls_attach(struct us_socket_context_t *context, struct us_socket_t *s, const char *server);
+/* Begins the handshake of a client; no effect on a server. Calls back: on_close. */
+void us_internal_tls_greet(struct us_socket_t *s);
 void us_internal_tls_free(struct us_loop_t *loop, struct us_internal_tls *tls);
 /* Whether enough handshakes have gone on in this iteration: what came waits in the kernel. */
 int us_internal_tls_waits_its_turn(struct us_socket_t *s);
@@ -27,7 +32,8 @@ int us_internal_tls_waits_its_turn(struct us_socket_t *s);
 char *us_internal_tls_input(struct us_loop_t *loop, size_t *size);
 /* Takes received bytes. Calls back: on_writable, on_data, on_end, on_close. */
 void us_internal_tls_received(struct us_socket_t *s, size_t length);
-/* The peer's FIN has come: notes whether its close_notify was there before. */
+/* The peer's FIN has come: notes whether its close_notify was there before. A client whose
+ * handshake it cuts off is closed. Calls back: on_close. */
 void us_internal_tls_saw_fin(struct us_socket_t *s);
 /* Encrypts and sends two parts. Returns the bytes accepted; their records may wait here. */
 int us_internal_tls_write(struct us_socket_t *s, const char *first, int first_length, const char *second, int second_length, int msg_more);

@@ -29,12 +29,21 @@ void us_internal_tls_loop_free(struct us_loop_t *loop) {
     (void) loop;
 }
 
-int us_internal_tls_attach(struct us_socket_context_t *context, struct us_socket_t *s, int is_client) {
+const char *us_internal_tls_peer_name(struct us_socket_context_t *context, const char *host) {
+    (void) context;
+    return host;
+}
+
+int us_internal_tls_attach(struct us_socket_context_t *context, struct us_socket_t *s, const char *server) {
     (void) context;
     (void) s;
-    (void) is_client;
+    (void) server;
     errno = ENOTSUP;
     return -1;
+}
+
+void us_internal_tls_greet(struct us_socket_t *s) {
+    (void) s;
 }
 
 void us_internal_tls_free(struct us_loop_t *loop, struct us_internal_tls *tls) {
@@ -117,6 +126,58 @@ void us_socket_context_on_tls_failure(struct us_socket_context_t *context,
     void (*on_failure)(struct us_socket_t *s, const char *reason, int plain)) {
     (void) context;
     (void) on_failure;
+}
+
+void us_socket_context_on_handshake(struct us_socket_context_t *context, struct us_socket_t *(*on_handshake)(struct us_socket_t *s)) {
+    (void) context;
+    (void) on_handshake;
+}
+
+int us_socket_context_verify(struct us_socket_context_t *context, int mode) {
+    (void) context;
+    (void) mode;
+    errno = ENOTSUP;
+    return -1;
+}
+
+int us_socket_context_peer_name(struct us_socket_context_t *context, const char *name) {
+    (void) context;
+    (void) name;
+    errno = ENOTSUP;
+    return -1;
+}
+
+int us_socket_context_offer_protocols(struct us_socket_context_t *context, const char *protocols) {
+    (void) context;
+    (void) protocols;
+    errno = ENOTSUP;
+    return -1;
+}
+
+int us_socket_tls_is_established(struct us_socket_t *s) {
+    (void) s;
+    return 0;
+}
+
+const char *us_socket_tls_version(struct us_socket_t *s) {
+    (void) s;
+    return NULL;
+}
+
+const char *us_socket_tls_cipher(struct us_socket_t *s) {
+    (void) s;
+    return NULL;
+}
+
+const char *us_socket_tls_alpn(struct us_socket_t *s, int *length) {
+    (void) s;
+    *length = 0;
+    return NULL;
+}
+
+int us_socket_tls_is_resumed(struct us_socket_t *s) {
+    (void) s;
+    return 0;
 }
 
 void *us_socket_context_get_native_handle(int ssl, struct us_socket_context_t *context) {

@@ -1,4 +1,4 @@
-/* TLS, the only file that knows OpenSSL (3, or 1.1.1).
+/* TLS by OpenSSL (3, or 1.1.1), which this file and tls_connect.c alone know.
  *
  * OpenSSL never touches a descriptor. What is received goes into a buffer of the loop,
  * from which a BIO of ours feeds it; what it has to say is gathered in another one and
@@ -16,7 +16,7 @@
  *    call and after, also for whoever else uses OpenSSL here.
  *  - close_notify of the peer is the end of its stream (on_end). A FIN without it is one
  *    too, and us_socket_was_truncated tells the difference. */
-#include "tls.h"
+#include "tls_connect.h"
 
 #ifndef LIBUS_NO_SSL
 
@@ -59,6 +59,8 @@ struct us_internal_tls_context {
     const char *protocol;
     const char *plain_answer;
     int plain_answer_length;
+    struct us_socket_t *(*on_handshake)(struct us_socket_t *s);
+    struct us_internal_tls_clients clients;
     int holders;
 };
 
@@ -80,6 +82,7 @@ struct us_internal_tls {
     char *waiting; /* records that the kernel has not taken */
     size_t waiting_offset, waiting_length;
     void *user; /* of the server name */
+    struct us_internal_tls_server *server; /* that a client means; NULL: this is the server */
     unsigned messages;
     unsigned established : 1, /* the handshake is over */
         refused : 1,          /* a write came before that */
@@ -114,6 +117,10 @@ __attribute__((format(printf, 1, 2))) static int refuse(const char *format, ...)
     ERR_clear_error();
     errno = EINVAL;
     return -1;
+}
+
+int us_internal_tls_refuse(const char *why) {
+    return refuse("%s", why);
 }
 
 /* ---- The BIO ------------------------------------------------------------- */
@@ -315,6 +322,12 @@ static void on_message(int written, int version, int type, const void *data, siz
     if (tls && !written && type == SSL3_RT_HANDSHAKE) tls->messages++;
 }
 
+/* Of a client alone. Returns 1 when the session is kept. */
+static int on_session(SSL *ssl, SSL_SESSION *session) {
+    struct us_internal_tls *tls = SSL_get_app_data(ssl);
+    return us_internal_tls_keep_session(tls->loop->sys, &tls->context->clients, tls->server, session);
+}
+
 static int choose_name(SSL *ssl, int *alert, void *unused);
 static int before_choice(SSL *ssl, int *alert, void *unused);
 
@@ -324,8 +337,9 @@ static void set_rules(SSL_CTX *context) {
     SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
     SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
-    /* Tickets carry sessions, which then take no memory here. */
-    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    /* Tickets carry sessions, which then take no memory of a server. Clients keep theirs themselves. */
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(context, on_session);
     /* A session is good for the context alone that it was made with: another one may ask for certificates. */
     unsigned number = atomic_fetch_add(&contexts_made, 1);
     SSL_CTX_set_session_id_context(context, (const unsigned char *) &number, sizeof number);
@@ -377,6 +391,8 @@ struct us_internal_tls_context *us_internal_tls_context_create(struct us_loop_t 
     }
     tls->holders = 1;
     tls->context = make_context(&options);
+    tls->clients.has_authorities = options.ca_file_name != NULL;
+    tls->clients.verify = options.ca_file_name ? LIBUS_VERIFY_FILE : LIBUS_VERIFY_NONE;
     if (tls->context) return tls;
     int error = errno;
     loop->sys->release(loop->sys, tls);
@@ -401,8 +417,13 @@ void us_internal_tls_context_release(struct us_loop_t *loop, struct us_internal_
         tls->names = name->next;
         free_name(loop->sys, name);
     }
+    us_internal_tls_clients_free(loop->sys, &tls->clients);
     SSL_CTX_free(tls->context);
     loop->sys->release(loop->sys, tls);
+}
+
+struct us_internal_tls_clients *us_internal_tls_clients_of(struct us_internal_tls_context *tls) {
+    return &tls->clients;
 }
 
 void us_internal_tls_loop_free(struct us_loop_t *loop) {
@@ -425,6 +446,10 @@ void us_socket_context_plain_answer(struct us_socket_context_t *context, const c
 void us_socket_context_on_tls_failure(struct us_socket_context_t *context,
     void (*on_failure)(struct us_socket_t *s, const char *reason, int plain)) {
     if (context->tls) context->tls->on_failure = on_failure;
+}
+
+void us_socket_context_on_handshake(struct us_socket_context_t *context, struct us_socket_t *(*on_handshake)(struct us_socket_t *s)) {
+    if (context->tls) context->tls->on_handshake = on_handshake;
 }
 
 void *us_socket_context_get_native_handle(int ssl, struct us_socket_context_t *context) {
@@ -475,7 +500,7 @@ static int choose_name(SSL *ssl, int *alert, void *unused) {
     struct us_internal_tls *tls = SSL_get_app_data(ssl);
     const char *hostname = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     (void) alert, (void) unused;
-    if (!hostname || !*hostname) return SSL_TLSEXT_ERR_OK;
+    if (tls->server || !hostname || !*hostname) return SSL_TLSEXT_ERR_OK; /* a client is asked too */
     struct us_internal_tls_context *context = tls->context;
     struct server_name *name = find_name(context, hostname);
     if (!name && context->on_server_name) {
@@ -577,10 +602,11 @@ void *us_socket_server_name_userdata(int ssl, struct us_socket_t *s) {
 
 /* ---- Sockets: life ------------------------------------------------------- */
 
-int us_internal_tls_attach(struct us_socket_context_t *context, struct us_socket_t *s, int is_client) {
+int us_internal_tls_attach(struct us_socket_context_t *context, struct us_socket_t *s, const char *server) {
     struct us_loop_t *loop = context->loop;
     struct us_internal_tls *tls = us_internal_alloc(loop, sizeof *tls, 0);
     BIO *bio = NULL;
+    int error = ENOMEM;
     if (!tls) return -1;
     tls->loop = loop;
     if (!(tls->ssl = SSL_new(context->tls->context)) || !(bio = BIO_new(bio_method))) goto fail;
@@ -588,8 +614,14 @@ int us_internal_tls_attach(struct us_socket_context_t *context, struct us_socket
     BIO_set_init(bio, 1);
     SSL_set_bio(tls->ssl, bio, bio);
     if (!SSL_set_app_data(tls->ssl, tls)) goto fail;
-    if (is_client) SSL_set_connect_state(tls->ssl);
-    else SSL_set_accept_state(tls->ssl);
+    if (!server) {
+        SSL_set_accept_state(tls->ssl);
+    } else {
+        SSL_set_connect_state(tls->ssl);
+        tls->server = us_internal_tls_mean_server(loop, &context->tls->clients, tls->ssl, server);
+        error = errno;
+        if (!tls->server) goto fail;
+    }
     tls->context = us_internal_tls_context_hold(context->tls);
     s->tls = tls;
     return 0;
@@ -598,7 +630,7 @@ fail:
     SSL_free(tls->ssl);
     ERR_clear_error();
     loop->sys->release(loop->sys, tls);
-    errno = ENOMEM;
+    errno = error;
     return -1;
 }
 
@@ -608,6 +640,7 @@ void us_internal_tls_free(struct us_loop_t *loop, struct us_internal_tls *tls) {
     /* Else a session that ended without close_notify could not be resumed. */
     if (tls->established && !tls->failed) SSL_set_shutdown(tls->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(tls->ssl);
+    if (tls->server) loop->sys->release(loop->sys, tls->server);
     us_internal_tls_context_release(loop, tls->context);
     ERR_clear_error();
     loop->sys->release(loop->sys, tls);
@@ -800,12 +833,17 @@ static struct us_socket_t *tell_failure(struct us_socket_t *s, const char *reaso
     return go_on(s);
 }
 
-/* Clients that speak plain text begin with a letter; no record does. */
+/* Clients that speak plain text begin with a letter, servers with one or a number; no record does. */
+static int is_plain(const struct us_internal_tls *tls, char first) {
+    return tls->server ? first >= ' ' && first <= '~' : first >= 'A' && first <= 'Z';
+}
+
 static void answer_plain(struct us_socket_t *s) {
     struct us_internal_tls *tls = s->tls;
+    const char *who = tls->server ? "the server speaks plain text where TLS is spoken" : "the client speaks plain text where TLS is spoken";
     tls->failed = tls->deaf = 1;
-    if (!tell_failure(s, "the client speaks plain text where TLS is spoken", 1)) return;
-    if (!tls->context->plain_answer) {
+    if (!tell_failure(s, who, 1)) return;
+    if (!tls->context->plain_answer || tls->server) {
         us_socket_close(0, s, EPROTO, NULL);
         return;
     }
@@ -817,21 +855,47 @@ static struct us_socket_t *handshake_over(struct us_socket_t *s) {
     struct us_internal_tls *tls = s->tls;
     tls->established = 1;
     tls->messages = 0;
+    if (tls->context->on_handshake && !(s = go_on(tls->context->on_handshake(s)))) return NULL;
     if (!tls->refused || tls->waiting_length) return s; /* a drained socket is writable anyway */
     tls->refused = 0;
     return go_on(s->context->on_writable ? s->context->on_writable(s) : s);
 }
 
-/* The reason that is still in the queue, or NULL when nothing is wrong. */
+static const char closed_early[] = "the server closed the connection in the middle of the handshake";
+
+/* What is wrong with a server's certificate, or the reason that is still in the queue. */
+static const char *reason_of(struct us_internal_tls *tls) {
+    unsigned long error = ERR_peek_error();
+    int looked_at = ERR_GET_LIB(error) == ERR_LIB_SSL && ERR_GET_REASON(error) == SSL_R_CERTIFICATE_VERIFY_FAILED;
+    return tls->server && looked_at ? X509_verify_cert_error_string(SSL_get_verify_result(tls->ssl)) : queued_reason();
+}
+
+/* Returns NULL when nothing is wrong. */
 static const char *failure(struct us_internal_tls *tls, int error) {
     if (tls->established && tls->messages > MESSAGES_MOST) return "too many handshake messages";
     switch (error) {
+    case SSL_ERROR_NONE:
     case SSL_ERROR_WANT_READ:
-    case SSL_ERROR_WANT_WRITE:
-    case SSL_ERROR_ZERO_RETURN: return NULL;
+    case SSL_ERROR_WANT_WRITE: return NULL;
+    case SSL_ERROR_ZERO_RETURN: return tls->server && !SSL_is_init_finished(tls->ssl) ? closed_early : NULL;
     case SSL_ERROR_SYSCALL: return "out of memory";
-    default: return queued_reason();
+    default: return reason_of(tls);
     }
+}
+
+/* Says a client's first word. */
+void us_internal_tls_greet(struct us_socket_t *s) {
+    struct us_internal_tls *tls = s->tls;
+    if (!tls->server || s->p.flags & (POLL_DEAD | SOCKET_SHUT_DOWN)) return;
+    tls->busy = 1;
+    ERR_clear_error();
+    int error = SSL_get_error(tls->ssl, SSL_do_handshake(tls->ssl));
+    const char *reason = failure(tls, error);
+    ERR_clear_error();
+    tls->busy = 0;
+    tls->failed = reason != NULL;
+    send_out(s, 0);
+    if (reason && tell_failure(s, reason, 0)) us_socket_close(0, s, EPROTO, NULL);
 }
 
 static struct us_socket_t *deliver(struct us_socket_t *s, size_t length) {
@@ -843,7 +907,7 @@ void us_internal_tls_received(struct us_socket_t *s, size_t length) {
     struct us_internal_tls *tls = s->tls;
     struct us_internal_tls_loop *shared = tls->loop->tls;
     if (tls->deaf || tls->failed || s->p.flags & SOCKET_SEND_FAILED) return;
-    if (!tls->begun && shared->in[0] >= 'A' && shared->in[0] <= 'Z') {
+    if (!tls->begun && is_plain(tls, shared->in[0])) {
         answer_plain(s);
         return;
     }
@@ -875,7 +939,11 @@ void us_internal_tls_received(struct us_socket_t *s, size_t length) {
 }
 
 void us_internal_tls_saw_fin(struct us_socket_t *s) {
-    if (!s->tls->notified) s->tls->truncated = 1;
+    struct us_internal_tls *tls = s->tls;
+    if (!tls->notified) tls->truncated = 1;
+    if (!tls->server || tls->established || tls->failed || s->p.flags & (SOCKET_SHUT_DOWN | SOCKET_SEND_FAILED)) return;
+    tls->failed = 1;
+    if (tell_failure(s, closed_early, 0)) us_socket_close(0, s, EPROTO, NULL);
 }
 
 int us_internal_tls_was_truncated(struct us_socket_t *s) {
