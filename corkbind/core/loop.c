@@ -338,18 +338,13 @@ void ck_loop_destroy(ck_loop *loop)
     ck_free(loop, loop);
 }
 
-static bool is_busy(const ck_loop *loop)
-{
-    return loop->stepping || loop->corks.stack_depth;
-}
-
 int ck_loop_close(void)
 {
     ck_loop *loop = current;
     if (!loop) {
         return CK_NOLOOP;
     }
-    if (loop->in_memory || (loop->users == 1 && is_busy(loop))) { /* the former: ck_loopback_close */
+    if (loop->in_memory || (loop->users == 1 && loop->stepping)) { /* the former: ck_loopback_close */
         return CK_STATE;
     }
     if (--loop->users > 0) {
@@ -466,7 +461,7 @@ int ck_loop_alive(void)
 
 int ck_loop_busy(void)
 {
-    return current && is_busy(current);
+    return current && (current->stepping || current->corks.stack_depth);
 }
 
 int64_t ck_loop_iteration(void)

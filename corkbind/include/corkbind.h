@@ -295,7 +295,7 @@ CK_EXPORT int ck_loop_open(const ck_callbacks *callbacks);
 CK_EXPORT int ck_loop_open_on(struct us_sys_t *sys, const ck_callbacks *callbacks);
 /* Takes one user away; the last one flushes what is packed, closes everything
  * and frees the loop. Returns the users left, or CK_NOLOOP; CK_STATE where the last one
- * asks from inside a callback, a step or a cork (ck_loop_busy). */
+ * asks from inside a step. */
 CK_EXPORT int ck_loop_close(void);
 /* Returns a descriptor that is readable when ck_loop_step has work. */
 CK_EXPORT int ck_loop_fd(void);
@@ -315,7 +315,7 @@ CK_EXPORT int ck_loop_handles(void);
 /* Returns the number of what keeps the loop busy: connections, listeners, timers, sockets of any
  * kind. 0 = nothing will happen any more by itself. */
 CK_EXPORT int ck_loop_alive(void);
-/* Returns 1 from inside a callback, a step or a cork, where ck_loop_close has no place; else 0. */
+/* Returns 1 from inside a step or a cork, where something still goes on; else 0. */
 CK_EXPORT int ck_loop_busy(void);
 /* Returns the number of steps begun. */
 CK_EXPORT int64_t ck_loop_iteration(void);
