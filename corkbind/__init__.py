@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from corkbind.address import Address
 from corkbind.app import App
+from corkbind.app_loop import AppLoop, AppTimer
 from corkbind.cork import corked_socket
 from corkbind.enums import CompressOptions, OpCode, SendStatus
 from corkbind.errors import (
@@ -29,7 +30,7 @@ from corkbind.extension import AppExtension
 from corkbind.files import sendfile
 from corkbind.fixed import Fixed
 from corkbind.limits import Limits
-from corkbind.loop import Loop, Timer
+from corkbind.loop import Loop
 from corkbind.middleware import middleware
 from corkbind.multipart import FormData, MultipartLimits, UploadedFile
 from corkbind.options import AppListenOptions, AppOptions
@@ -49,9 +50,11 @@ __all__ = [
     "App",
     "AppExtension",
     "AppListenOptions",
+    "AppLoop",
     "AppOptions",
     "AppRequest",
     "AppResponse",
+    "AppTimer",
     "BadRequest",
     "BodyInUse",
     "BodyIncomplete",
@@ -79,7 +82,6 @@ __all__ = [
     "Router",
     "SendStatus",
     "TaskFactory",
-    "Timer",
     "TlsError",
     "UncorkedWrite",
     "UploadedFile",

@@ -17,6 +17,7 @@ from corkbind import serving, tls
 from corkbind._ffi import calls
 from corkbind._ffi.loader import lib
 from corkbind.address import Address, TlsAddress
+from corkbind.app_loop import AppLoop
 from corkbind.app_topics import AppTopics
 from corkbind.bridge import Bridge
 from corkbind.cork_modes import FACES
@@ -24,7 +25,6 @@ from corkbind.dispatch import ErrorHandler
 from corkbind.errors import CorkbindError
 from corkbind.exchange import as_coroutine
 from corkbind.limits import Limits
-from corkbind.loop import Loop
 from corkbind.options import EXCLUSIVE, AppListenOptions, AppOptions
 from corkbind.proxies import Networks
 from corkbind.request import HttpRequest
@@ -95,7 +95,7 @@ class App(AppTopics):
         if options is not None:
             tls.secure(self, options)
         #: Timers, background work and futures, under socketify's names.
-        self.loop = Loop(self)
+        self.loop = AppLoop(self)
         self._listeners: list[int] = []
         self._started = False
         self._over = False

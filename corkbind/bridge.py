@@ -16,11 +16,12 @@ import logging
 import os
 import threading
 from asyncio import AbstractEventLoop, Future, Task
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from corkbind._ffi import callbacks
-from corkbind._ffi.constants import CK_NOLOOP
+from corkbind._ffi.constants import CK_NOLOOP, CK_OK
 from corkbind._ffi.layouts import reference
 from corkbind._ffi.loader import lib
 from corkbind.cork import open_blocks
@@ -45,7 +46,7 @@ class Bridge:
     Lifetime: from the first app's `open` to the last one's `close`.
     """
 
-    __slots__ = ("_loop", "_queued", "_starter", "_thread", "_users", "_watchers")
+    __slots__ = ("_deferred", "_loop", "_queued", "_starter", "_thread", "_token", "_users", "_watchers", "on_error")
 
     def __init__(self) -> None:
         self._loop: AbstractEventLoop | None = None
@@ -54,6 +55,10 @@ class Bridge:
         self._starter: Starter | None = None
         self._watchers: list[Callable[[], None]] = []
         self._queued = False
+        self._token: int = lib.ck_loop_token()
+        self._deferred: deque[Callable[[], object]] = deque()
+        #: Called with what nobody handled, in place of logging it, where no asyncio loop is there to be told.
+        self.on_error: Callable[[BaseException], object] | None = None
 
     @classmethod
     def open(cls) -> Bridge:
@@ -96,6 +101,7 @@ class Bridge:
             raise CorkbindError("the apps of one thread run in one event loop, and another one has them already")
         self._loop = loop
         self._starter = Starter(loop)
+        self._queued = False
         loop.add_reader(lib.ck_loop_fd(), self.step)
         self.soon()
 
@@ -130,6 +136,8 @@ class Bridge:
         """Do what is ready in the core, then raise what was held back."""
         self._queued = False
         result = _ck_loop_step()
+        if self._deferred:
+            self._run_deferred()
         if callbacks.thread.kept is not None:
             callbacks.raise_kept()
         if result < 0 and self._loop is not None:  # else it was asked for before the end, and comes after
@@ -140,9 +148,50 @@ class Bridge:
 
     def soon(self) -> None:
         """Step in the next iteration, although no event will come."""
-        if self._loop is not None and not self._queued and not self._loop.is_closed():
+        if self._queued:
+            return
+        if self._loop is None:  # whoever steps by hand asks `due`
+            self._queued = True
+        elif not self._loop.is_closed():
             self._queued = True
             self._loop.call_soon(self.step)
+
+    @property
+    def due(self) -> bool:
+        """Tell whether a step has work although no event will come."""
+        return self._queued or bool(self._deferred)
+
+    @property
+    def attached(self) -> AbstractEventLoop | None:
+        """Return the asyncio loop that runs this one, or None."""
+        return None if self._loop is None or self._loop.is_closed() else self._loop
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether its core loop is open: it is not closed, nor left behind by a fork."""
+        return _bridges.get(self._thread) is self
+
+    @property
+    def here(self) -> bool:
+        """Tell whether this is the thread that it belongs to."""
+        return threading.get_ident() == self._thread
+
+    def wake(self) -> bool:
+        """Let a step come; from any thread. False when there is no core loop any more."""
+        return bool(lib.ck_loop_wake(self._token) == CK_OK)
+
+    def defer(self, function: Callable[[], object]) -> bool:
+        """Run a function behind the next step; from any thread. False when that will never come."""
+        self._deferred.append(function)
+        return self.wake()
+
+    def _run_deferred(self) -> None:
+        """Run what was there at the beginning: what it defers has its turn after the next step."""
+        for _ in range(len(self._deferred)):
+            try:
+                self._deferred.popleft()()
+            except BaseException as error:
+                callbacks.keep(error)
 
     def interrupt(self, error: BaseException) -> None:
         """Hold KeyboardInterrupt or SystemExit until the current step is over."""
@@ -160,8 +209,10 @@ class Bridge:
     def report(self, error: BaseException) -> None:
         """Tell the asyncio loop's exception handler."""
         context = {"message": "corkbind: an error that nobody handled", "exception": error}
-        if self._loop is not None:
-            self._loop.call_exception_handler(context)
+        if self.attached is not None:
+            self.attached.call_exception_handler(context)
+        elif self.on_error is not None:
+            self.on_error(error)
         else:
             log.error("an error that nobody handled", exc_info=error)
 

@@ -1,197 +1,177 @@
-"""Give an app's event loop the interface that socketify's has: timers, background work, futures.
+"""Run the sockets of a thread, inside asyncio or without it.
 
-There is one loop, asyncio's, and the app runs in it. Before the app runs, the
-first use makes the loop that `app.run()` will take, so that what is prepared in
-it can be used by handlers.
+A thread has one core loop. Its apps, streams, sockets, timers and every `Loop`
+made in it share that one. A running asyncio loop drives it as it drives an app;
+without asyncio `Loop.run()` waits for its descriptor itself.
 """
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, Future, Task, TimerHandle, _get_running_loop, ensure_future, new_event_loop
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+import select
+from asyncio import AbstractEventLoop, _get_running_loop
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from corkbind.exchange import as_coroutine
-from corkbind.serving import cancel_all, new_loop
+from corkbind._ffi.loader import lib
+from corkbind.bridge import Bridge
+from corkbind.errors import CorkbindError, WrongThread
 
 if TYPE_CHECKING:
-    from corkbind.app import App
-    from corkbind.response import HttpResponse
+    from types import TracebackType
 
-_T = TypeVar("_T")
+    from typing_extensions import Self
 
 
 class Loop:
-    """Work beside the handlers of an app."""
+    """Hold the core loop of this thread open, and run it.
 
-    __slots__ = ("_app", "_made", "_timers")
+    Made inside a running asyncio loop it runs there; so it does once something of it is
+    used inside one. Otherwise `run()` drives it.
 
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self._made: AbstractEventLoop | None = None
-        self._timers: set[Timer] = set()
+    Args:
+        on_error: called with an exception that a callback let out, in place of logging it.
+            Inside asyncio its loop's exception handler is told.
+
+    Raises:
+        OSError: the core loop cannot be opened.
+
+    Lifetime: until `close()`, or the end of a `with` block. When the last Loop, app and
+    stream of the thread is closed, all that is open on the core loop is closed as well.
+    """
+
+    __slots__ = ("__weakref__", "_bridge", "_closed", "_running", "_stopped")
+
+    def __init__(self, *, on_error: Callable[[BaseException], object] | None = None) -> None:
+        self._closed = False
+        self._running = False
+        self._stopped = False
+        self._bridge = Bridge.open()
+        if on_error is not None:
+            self._bridge.on_error = on_error
+        self.join_running()
+
+    # -- Who runs it --
+
+    def attach(self, loop: AbstractEventLoop | None = None) -> None:
+        """Let an asyncio loop of this thread run it, by default the running one; idempotent.
+
+        Raises:
+            RuntimeError: no asyncio loop is given, and none runs here.
+            CorkbindError: another one runs it, `run()` does, or it is closed.
+        """
+        self._check("attach the loop")
+        if loop is None:
+            loop = _get_running_loop()
+        if loop is None:
+            raise RuntimeError("no asyncio loop is running here: give one, or use Loop.run()")
+        if self._running:
+            raise CorkbindError("Loop.run() runs this loop already")
+        self._bridge.attach(loop)
+
+    def join_running(self) -> None:
+        """Attach to the asyncio loop that is running here, if there is one; idempotent."""
+        running = _get_running_loop()
+        if running is not None and not self._running and self._bridge.attached is None:
+            self._bridge.attach(running)
+
+    def run(self) -> None:
+        """Run without asyncio until `stop()`, or until nothing is open any more and nothing deferred.
+
+        Raises:
+            CorkbindError: it is closed, runs already, or an asyncio loop runs it.
+            KeyboardInterrupt, SystemExit: as raised in a callback, after its step; `run()` may be called again.
+            WrongThread: it belongs to another thread.
+        """
+        self._check("run the loop")
+        bridge = self._bridge
+        if self._running or bridge.attached is not None:
+            raise CorkbindError("the loop runs already" + ("" if self._running else ", in an asyncio loop"))
+        bridge.detach()  # from an asyncio loop that is closed
+        poll = select.poll()
+        poll.register(lib.ck_loop_fd(), select.POLLIN)
+        self._running = True
+        try:
+            while True:
+                bridge.step()
+                if self._stopped or not self._goes_on():
+                    return
+                if not bridge.due:
+                    poll.poll()
+        finally:
+            self._running = self._stopped = False
+
+    def _goes_on(self) -> bool:
+        return bool(self._bridge.alive and (self._bridge.due or lib.ck_loop_alive() > 0))
+
+    def stop(self) -> None:
+        """Let `run()` return after its step; the next one, when it does not run. From any thread."""
+        self._stopped = True
+        self._bridge.wake()
 
     @property
-    def loop(self) -> AbstractEventLoop:
-        """Return the asyncio loop: the app's, else the running one, else the one that `app.run()` will use."""
-        loop = self._app._loop or _get_running_loop()
-        if loop is not None:
-            return loop
-        if self._made is None or self._made.is_closed():
-            self._made = new_event_loop()
-        return self._made
-
-    def get_native_loop(self) -> AbstractEventLoop:
-        """Return the asyncio loop; there is no other."""
-        return self.loop
+    def running(self) -> bool:
+        """Tell whether it is run, by `run()` or by an asyncio loop."""
+        return self._running or (self._bridge.alive and self._bridge.attached is not None)
 
     # -- Work --
 
-    def run_async(self, work: Coroutine[Any, Any, Any], response: HttpResponse | None = None) -> None:
-        """Do as `App.run_async`."""
-        self._app.run_async(work, response)
-
-    def create_task(self, work: Coroutine[Any, Any, _T], *, name: str | None = None) -> Task[_T]:
-        """Run a coroutine as a task, which is cancelled when the app ends."""
-        return self._app._followed(self.loop.create_task(work, name=name))
-
-    def ensure_future(self, work: Awaitable[_T]) -> Future[_T]:
-        """Run an awaitable as a task; give a future back as it is."""
-        return ensure_future(work, loop=self.loop)
-
-    def create_future(self) -> Future[Any]:
-        """Return a new future of the loop."""
-        return self.loop.create_future()
-
-    def create_background_task(self, function: Callable[[], Any]) -> None:
-        """Run a function or coroutine function beside the handlers, from any thread, once the app runs.
-
-        What it raises goes to the error handler.
+    def defer(self, function: Callable[[], object]) -> None:
+        """Run a function in this thread after the next step; from any thread.
 
         Raises:
+            CorkbindError: the loop is closed, and the function will never run.
             TypeError: it is no function.
-            CorkbindError: the app has ended.
         """
         if not callable(function):
-            if isinstance(function, Coroutine):
-                function.close()
-            raise TypeError(f"create_background_task takes the function, not what it returned ({type(function).__name__})")
-        self._app.defer(lambda: self._call(function))
+            raise TypeError(f"defer takes a function, not {type(function).__name__}")
+        if self._closed or not self._bridge.defer(function):
+            raise CorkbindError("cannot defer: the loop is closed, and the function would never run")
 
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> None:
-        try:
-            value = function(*arguments)
-        except Exception as error:
-            self._app.trigger_error(error)
+    def wakeup(self) -> None:
+        """Let an iteration come soon; from any thread and from signal handlers."""
+        self._bridge.wake()
+
+    @property
+    def iteration(self) -> int:
+        """Return the number of iterations begun on this thread's core loop.
+
+        Raises:
+            CorkbindError: it is closed.
+            WrongThread: it belongs to another thread.
+        """
+        self._check("ask for the iteration")
+        return int(lib.ck_loop_iteration())
+
+    # -- The end --
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether it is closed, or left behind in the parent of a fork."""
+        return self._closed or not self._bridge.alive
+
+    def close(self) -> None:
+        """Give it up; idempotent. The thread's last one closes everything, which calls `on_close` callbacks.
+
+        Raises:
+            CorkbindError: from inside one of its callbacks, or of `run()`: call `stop()` there.
+            WrongThread: it belongs to another thread.
+        """
+        if self.closed:
             return
-        if isinstance(value, Awaitable):
-            self._app.run_async(as_coroutine(value))
+        self._check("close the loop")
+        if self._running or lib.ck_loop_busy():
+            raise CorkbindError("cannot close the loop while it runs: call stop(), and close() after run()")
+        self._closed = True
+        self._bridge.close()
 
-    def set_timeout(self, milliseconds: float, callback: Callable[[Any], Any], user_data: Any = None) -> Timer:
-        """Call `callback(user_data)` after a time, which begins when the app runs.
+    def _check(self, doing: str) -> None:
+        if not self._bridge.here:
+            raise WrongThread(f"cannot {doing} from this thread: hand a function to its thread with loop.defer(fn)")
+        if self.closed:
+            raise CorkbindError(f"cannot {doing}: it is closed")
 
-        Args:
-            callback: a function or coroutine function; what it raises goes to the error handler.
+    def __enter__(self) -> Self:
+        return self
 
-        Raises:
-            ValueError: the time is no number from 0 on.
-            CorkbindError: the app has ended.
-        """
-        timer = Timer(self, _seconds(milliseconds), callback, user_data)
-        self._app.defer(timer._begin)
-        self._timers.add(timer)
-        return timer
-
-    # -- Life --
-
-    def run_until_complete(self, work: Awaitable[_T]) -> _T:
-        """Run an awaitable to its end, before the app runs or after; return its result.
-
-        Raises:
-            RuntimeError: the loop is running.
-        """
-        return self.loop.run_until_complete(work)
-
-    def run(self) -> None:
-        """Do as `App.run`."""
-        self._app.run()
-
-    def stop(self) -> None:
-        """Do as `App.close`."""
-        self._app.close()
-
-    def dispose(self) -> None:
-        """Stop all timers, and close the loop if it was made here and does not run."""
-        for timer in list(self._timers):
-            timer.stop()
-        loop = self._made
-        if loop is None or loop.is_running() or loop.is_closed():
-            return
-        self._made = None
-        if _get_running_loop() is None:  # else this thread cannot run it, not even to let its tasks end
-            cancel_all(loop)
-        loop.close()
-
-    def take(self, kind: str) -> AbstractEventLoop:
-        """Return the loop for `App.run`, which closes it: what was used before, else a new one of a kind.
-
-        Raises:
-            RuntimeError: what was used before is not of this kind.
-        """
-        made, self._made = self._made, None
-        if made is None or made.is_closed():
-            return new_loop(kind)
-        if kind == "uvloop":
-            self._made = made
-            raise RuntimeError("app.loop was used before app.run(loop='uvloop') and is asyncio's: move that use into on_start")
-        return made
-
-
-class Timer:
-    """Call a function once, or again and again; made by `Loop.set_timeout`."""
-
-    __slots__ = ("_callback", "_handle", "_owner", "_repeat", "_seconds", "_stopped", "_user_data")
-
-    def __init__(self, owner: Loop, seconds: float, callback: Callable[[Any], Any], user_data: Any) -> None:
-        self._owner = owner
-        self._seconds = seconds
-        self._callback = callback
-        self._user_data = user_data
-        self._repeat = 0.0
-        self._stopped = False
-        self._handle: TimerHandle | None = None
-
-    def stop(self) -> None:
-        """Call no more; idempotent."""
-        self._stopped = True
-        self._owner._timers.discard(self)
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-
-    def set_repeat(self, milliseconds: float) -> None:
-        """Call again after each call, this much later; 0 ends that after the next call. Does nothing once it is over.
-
-        Raises:
-            ValueError: the time is no number from 0 on.
-        """
-        self._repeat = _seconds(milliseconds)
-
-    def _begin(self) -> None:
-        if not self._stopped:
-            self._handle = self._owner.loop.call_later(self._seconds, self._fire)
-
-    def _fire(self) -> None:
-        if self._repeat:
-            self._seconds = self._repeat
-            self._begin()
-        else:
-            self.stop()
-        self._owner._call(self._callback, self._user_data)
-
-
-def _seconds(milliseconds: float) -> float:
-    # The second comparison is false for a NaN.
-    if isinstance(milliseconds, bool) or not isinstance(milliseconds, (int, float)) or not 0 <= milliseconds < float("inf"):
-        raise ValueError(f"a time must be a number of milliseconds from 0 on, not {milliseconds!r}")
-    return milliseconds / 1000
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any, TypeVar
 
-from corkbind.loop import Loop
+from corkbind.app_loop import AppLoop
 
 _T = TypeVar("_T")
 
@@ -17,7 +17,7 @@ RequestTask = Task
 
 
 def create_task(
-    loop: Loop | AbstractEventLoop, work: Coroutine[Any, Any, _T], *, name: str | None = None, context: Context | None = None
+    loop: AppLoop | AbstractEventLoop, work: Coroutine[Any, Any, _T], *, name: str | None = None, context: Context | None = None
 ) -> Task[_T]:
     """Run a coroutine as a task of a loop, beginning in its next iteration.
 
@@ -29,9 +29,9 @@ def create_task(
 
 
 def _made(
-    loop: Loop | AbstractEventLoop, work: Coroutine[Any, Any, _T], name: str | None, context: Context | None, more: Any
+    loop: AppLoop | AbstractEventLoop, work: Coroutine[Any, Any, _T], name: str | None, context: Context | None, more: Any
 ) -> Task[_T]:
-    options = {"loop": loop.loop if isinstance(loop, Loop) else loop, "name": name, **more}
+    options = {"loop": loop.loop if isinstance(loop, AppLoop) else loop, "name": name, **more}
     if context is None:
         return Task(work, **options)
     if sys.version_info >= (3, 11):
@@ -53,7 +53,7 @@ class TaskFactory:
 
     def __call__(
         self,
-        loop: Loop | AbstractEventLoop,
+        loop: AppLoop | AbstractEventLoop,
         work: Coroutine[Any, Any, _T],
         *,
         name: str | None = None,

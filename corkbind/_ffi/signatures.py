@@ -69,6 +69,9 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_loop_token", c_uint, HOT),
     Row("ck_loop_forked", None, ()),
     Row("ck_loop_handles", c_int, ()),
+    Row("ck_loop_alive", c_int, ()),
+    Row("ck_loop_busy", c_int, ()),
+    Row("ck_loop_iteration", c_int64, ()),
     Row("ck_loop_select", c_int, HOT),
     # The loopback
     Row("ck_loopback_open", c_uint, (POINTER(ck_callbacks), POINTER(c_int))),

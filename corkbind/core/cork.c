@@ -92,7 +92,7 @@ static void drop_parked(ck_stream *stream)
  * memory for that it leaves as well: later writes find their place behind it. */
 static void let_go(ck_stream *stream, enum ck_flush_reason reason)
 {
-    size_t length = stream->broken ? 0 : ck_stream_unfinished(stream);
+    size_t length = stream->broken ? 0 : stream->kind->unfinished(stream);
     ck_parked *parked = length ? ck_alloc(stream->loop, sizeof(*parked) + length) : NULL;
     if (parked) {
         parked->length = (uint32_t) length;
@@ -103,7 +103,7 @@ static void let_go(ck_stream *stream, enum ck_flush_reason reason)
     give_back(stream);
     stream->parked = parked;
     if (parked) {
-        ck_stream_parked(stream);
+        stream->kind->parked(stream);
     }
 }
 
@@ -124,7 +124,7 @@ static ck_cork_buffer *take(ck_stream *stream)
         ck_stream *oldest = corks->held_first;
         let_go(oldest, CK_FLUSH_EVICTED);
         if (oldest->depth == 0) {
-            ck_stream_sent_later(oldest);
+            oldest->kind->sent_later(oldest);
         }
     }
     ck_cork_buffer *buffer = corks->pool;
@@ -143,7 +143,7 @@ static ck_cork_buffer *take(ck_stream *stream)
     held_append(corks, stream);
     if (stream->depth == 0) {
         CK_COUNT(stream, uncorked_writes, 1);
-        ck_stream_uncorked(stream);
+        stream->kind->uncorked(stream);
         ck_loop_need_step(stream->loop);
     }
     return buffer;
@@ -310,7 +310,7 @@ static int64_t send_big(ck_stream *stream, const char *data, size_t length, bool
     CK_COUNT(stream, flushes[CK_FLUSH_VECTORED], 1);
     int64_t taken = send_packed_and(stream, data, length, keep, false);
     if (stream->depth == 0 && !stream->cork) {
-        ck_stream_sent_later(stream);
+        stream->kind->sent_later(stream);
     }
     return taken;
 }
@@ -329,7 +329,7 @@ void ck_stream_flush_now(ck_stream *stream)
     ck_stream_flush(stream, CK_FLUSH_EXPLICIT);
     if (stream->depth == 0 && held) {
         give_back(stream);
-        ck_stream_sent_later(stream);
+        stream->kind->sent_later(stream);
     }
 }
 
@@ -359,7 +359,7 @@ void ck_corks_flush_all(struct ck_loop *loop, enum ck_flush_reason reason)
     while (loop->corks.held_first) {
         ck_stream *stream = loop->corks.held_first;
         let_go(stream, reason);
-        ck_stream_sent(stream);
+        stream->kind->sent(stream);
     }
 }
 
@@ -478,7 +478,7 @@ int ck_stream_send(ck_stream *stream, const char *data, size_t length, enum ck_f
     CK_COUNT(stream, flushes[reason], 1);
     int64_t taken = send_packed_and(stream, data, length, true, false);
     if (stream->depth == 0 && !stream->cork) {
-        ck_stream_sent_later(stream);
+        stream->kind->sent_later(stream);
     }
     return taken < 0 ? (int) taken : 0;
 }
@@ -557,13 +557,13 @@ int ck_stream_uncork(ck_stream *stream)
         return 0;
     }
     if (stream->depth == 1 && ck_stream_packed(stream)) {
-        ck_stream_leaving(stream);
+        stream->kind->leaving(stream);
     }
     if (--stream->depth == 0) {
         if (stream->cork) {
             let_go(stream, CK_FLUSH_UNCORK);
         }
-        ck_stream_sent(stream);
+        stream->kind->sent(stream);
         return 0;
     }
     return stream->depth;

@@ -45,8 +45,31 @@ typedef struct ck_outgoing_file {
     size_t before; /* bytes of the backlog that go first */
 } ck_outgoing_file;
 
+struct ck_stream;
+
+/* What the engine asks and tells those whose writing side a stream is. */
+typedef struct ck_stream_kind {
+    /* Before a stream gives its buffer back: how many of the last packed bytes are the
+     * beginning of something that is not to leave before what completes it. */
+    size_t (*unfinished)(const struct ck_stream *stream);
+    /* After these bytes have been parked: they are the first packed ones now. */
+    void (*parked)(struct ck_stream *stream);
+    /* Before the outermost cork is closed with something packed: there may be more to pack. */
+    void (*leaving)(struct ck_stream *stream);
+    /* After an outermost uncork or a flush at the end of the iteration: somebody may be
+     * waiting for this. May close the socket. */
+    void (*sent)(struct ck_stream *stream);
+    /* The same in the next step, for bytes that left in neither of these ways. */
+    void (*sent_later)(struct ck_stream *stream);
+    /* When a stream begins to pack with no cork open on it. */
+    void (*uncorked)(struct ck_stream *stream);
+    /* Returns the handle that names it to the application, or 0. */
+    uint32_t (*handle)(const struct ck_stream *stream);
+} ck_stream_kind;
+
 /* The writing side of a socket; a connection begins as one. */
 typedef struct ck_stream {
+    const ck_stream_kind *kind;
     struct us_socket_t *socket; /* NULL once closed */
     struct ck_loop *loop;
     ck_stats *stats;            /* of its app */
@@ -148,28 +171,6 @@ void ck_stream_drop_file(ck_stream *stream);
 void ck_stream_encrypted(ck_stream *stream, long long records);
 /* Sends what is packed, as the beginning of what follows at once. Returns 0 or a ck_result. */
 int ck_stream_flush_ahead(ck_stream *stream);
-
-/* Called by the engine before a stream gives its buffer back; implemented by the
- * connection. Returns how many of the last packed bytes are the beginning of something
- * that is not to leave before what completes it. */
-size_t ck_stream_unfinished(const ck_stream *stream);
-/* The same, after these bytes have been parked: they are the first packed ones now. */
-void ck_stream_parked(ck_stream *stream);
-
-/* Called by the engine before the outermost cork is closed with something packed;
- * implemented by the connection, which may have more to pack. */
-void ck_stream_leaving(ck_stream *stream);
-
-/* Called by the engine after an outermost uncork or a flush at the end of the
- * iteration; implemented by the connection, which may be waiting for this. May
- * close the socket. */
-void ck_stream_sent(ck_stream *stream);
-/* The same in the next step, for bytes that left in neither of these ways. */
-void ck_stream_sent_later(ck_stream *stream);
-
-/* Called by the engine when a stream begins to pack with no cork open on it;
- * implemented by the connection. */
-void ck_stream_uncorked(ck_stream *stream);
 
 /* The socket is closed: lets go of everything. */
 void ck_stream_detach(ck_stream *stream);

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "poison.h"
-#include "ws_connection.h"
 
 enum { SPARES_MAX = 256 };
 
@@ -242,11 +241,8 @@ uint32_t ck_corked(void)
     if (!loop || !loop->corks.stack_depth) {
         return 0;
     }
-    const ck_connection *connection = (const ck_connection *) loop->corks.stack[loop->corks.stack_depth - 1];
-    if (connection->websocket) {
-        return connection->websocket->handle;
-    }
-    return connection->exchange ? connection->exchange->handle : connection->last;
+    const ck_stream *stream = loop->corks.stack[loop->corks.stack_depth - 1];
+    return stream->kind->handle(stream);
 }
 
 int ck_close(uint32_t handle)

@@ -210,7 +210,7 @@ void ck_connection_unfinish(ck_connection *connection, ck_exchange *exchange)
 }
 
 /* The engine has sent everything that was packed. */
-void ck_stream_sent(ck_stream *stream)
+static void sent(ck_stream *stream)
 {
     ck_connection *connection = (ck_connection *) stream;
     if (stream->broken) {
@@ -232,21 +232,21 @@ void ck_stream_sent(ck_stream *stream)
     }
 }
 
-size_t ck_stream_unfinished(const ck_stream *stream)
+static size_t unfinished(const ck_stream *stream)
 {
     const ck_exchange *exchange = ((const ck_connection *) stream)->exchange;
     bool whole = exchange && exchange->phase == CK_RESPONSE_HEAD && ck_response_unsent(exchange);
     return whole ? ck_stream_packed(stream) - exchange->mark : 0;
 }
 
-void ck_stream_parked(ck_stream *stream)
+static void parked(ck_stream *stream)
 {
     ck_exchange *exchange = ((ck_connection *) stream)->exchange;
     exchange->mark = 0;
     exchange->flushes_before = stream->flushes;
 }
 
-void ck_stream_leaving(ck_stream *stream)
+static void leaving(ck_stream *stream)
 {
     const ck_websocket *websocket = ((const ck_connection *) stream)->websocket;
     if (websocket && websocket->subscriber) {
@@ -254,18 +254,37 @@ void ck_stream_leaving(ck_stream *stream)
     }
 }
 
-void ck_stream_sent_later(ck_stream *stream)
+static void sent_later(ck_stream *stream)
 {
     ck_loop_resume_later(stream->loop, (ck_connection *) stream);
 }
 
-void ck_stream_uncorked(ck_stream *stream)
+static void uncorked(ck_stream *stream)
 {
     const ck_app *app = ((const ck_connection *) stream)->app;
     if (app->watched && stream->loop->callbacks.uncorked) {
         stream->loop->callbacks.uncorked(app->handle);
     }
 }
+
+static uint32_t handle_of(const ck_stream *stream)
+{
+    const ck_connection *connection = (const ck_connection *) stream;
+    if (connection->websocket) {
+        return connection->websocket->handle;
+    }
+    return connection->exchange ? connection->exchange->handle : connection->last;
+}
+
+static const ck_stream_kind kind = {
+    .unfinished = unfinished,
+    .parked = parked,
+    .leaving = leaving,
+    .sent = sent,
+    .sent_later = sent_later,
+    .uncorked = uncorked,
+    .handle = handle_of,
+};
 
 /* ---- Socket callbacks ---- */
 
@@ -286,6 +305,7 @@ static struct us_socket_t *on_open(struct us_socket_t *s, int is_client, char *i
     ck_connection *connection = connection_of(s);
     ck_app *app = *(ck_app **) us_socket_context_ext(0, us_socket_context(0, s));
     memset(connection, 0, sizeof(*connection));
+    connection->stream.kind = &kind;
     connection->stream.socket = s;
     connection->stream.loop = app->loop;
     connection->stream.stats = &app->stats;
@@ -353,7 +373,7 @@ static struct us_socket_t *on_writable(struct us_socket_t *s)
             ck_stream_uncork(stream);
         }
     } else {
-        ck_stream_sent(stream);
+        sent(stream);
         if (!connection->closed && (connection->input || !connection->reading)) {
             ck_loop_resume_later(stream->loop, connection); /* requests that have waited for this */
         }

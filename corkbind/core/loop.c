@@ -344,7 +344,7 @@ int ck_loop_close(void)
     if (!loop) {
         return CK_NOLOOP;
     }
-    if (loop->in_memory) { /* ck_loopback_close */
+    if (loop->in_memory || (loop->users == 1 && loop->stepping)) { /* the former: ck_loopback_close */
         return CK_STATE;
     }
     if (--loop->users > 0) {
@@ -452,4 +452,19 @@ int ck_loop_wake(uint32_t token)
 int ck_loop_handles(void)
 {
     return current ? (int) current->handles.live : 0;
+}
+
+int ck_loop_alive(void)
+{
+    return current ? us_loop_alive(current->us) : CK_NOLOOP;
+}
+
+int ck_loop_busy(void)
+{
+    return current && (current->stepping || current->corks.stack_depth);
+}
+
+int64_t ck_loop_iteration(void)
+{
+    return current ? us_loop_iteration_number(current->us) : CK_NOLOOP;
 }

@@ -85,7 +85,7 @@ int ck_stream_send_file(ck_stream *stream, int file, int64_t offset, uint64_t le
         (void) ck_stream_drain_file(stream);
     }
     if (stream->depth == 0 && !stream->cork) {
-        ck_stream_sent_later(stream);
+        stream->kind->sent_later(stream);
     }
     if (stream->broken) {
         return stream->unreadable ? CK_LENGTH : CK_ABORTED;

@@ -294,7 +294,8 @@ CK_EXPORT int ck_loop_open(const ck_callbacks *callbacks);
 /* The same on a system-call table; NULL means libc. */
 CK_EXPORT int ck_loop_open_on(struct us_sys_t *sys, const ck_callbacks *callbacks);
 /* Takes one user away; the last one flushes what is packed, closes everything
- * and frees the loop. Returns the users left, or CK_NOLOOP. */
+ * and frees the loop. Returns the users left, or CK_NOLOOP; CK_STATE where the last one
+ * asks from inside a step. */
 CK_EXPORT int ck_loop_close(void);
 /* Returns a descriptor that is readable when ck_loop_step has work. */
 CK_EXPORT int ck_loop_fd(void);
@@ -311,6 +312,13 @@ CK_EXPORT uint32_t ck_loop_token(void);                                         
 CK_EXPORT void ck_loop_forked(void);
 /* Returns the number of handles alive on this thread: 0 when nothing leaks. */
 CK_EXPORT int ck_loop_handles(void);
+/* Returns the number of what keeps the loop busy: connections, listeners, timers, sockets of any
+ * kind. 0 = nothing will happen any more by itself. */
+CK_EXPORT int ck_loop_alive(void);
+/* Returns 1 from inside a step or a cork, where something still goes on; else 0. */
+CK_EXPORT int ck_loop_busy(void);
+/* Returns the number of steps begun. */
+CK_EXPORT int64_t ck_loop_iteration(void);
 /* [hot] Makes the loop with this token the thread's own for all entries that are
  * given no handle; 0 = none. For loopbacks: a thread has one loop of sockets and
  * any number in memory. Returns CK_OK, CK_EXPIRED, or CK_THREAD. */

@@ -77,6 +77,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "address",
         "tls",
         "serving",
+        "app_loop",
         "loop",
         "task_factory",
         "app",

@@ -1,339 +1,258 @@
-"""Check app.loop: timers, background work, futures, and the loop before the app runs."""
+"""Check corkbind.Loop: who runs it, deferring from other threads, its end."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
+import functools
+import os
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
-from conftest import Client
 
-from corkbind import App, CorkbindError, HttpRequest, HttpResponse, Loop, RequestTask, TaskFactory, Timer, create_task
+from corkbind import CorkbindError, Loop, WrongThread
+from corkbind._ffi.loader import lib
 
-Talk = Callable[..., Any]
 
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    with Loop() as made:
+        yield made
+    assert lib.ck_loop_token() == 0, "the last Loop has closed the core's"
 
-def nothing(client: Client) -> Any:
-    return asyncio.sleep(0)
 
+def in_asyncio(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Run a test as the main task of an asyncio loop."""
 
-async def soon(condition: Callable[[], object]) -> None:
-    async def wait() -> None:
-        while not condition():
-            await asyncio.sleep(0.001)
+    @functools.wraps(test)
+    def run() -> None:
+        asyncio.run(test())
 
-    await asyncio.wait_for(wait(), 5)
+    return run
 
 
-# -- Timers --
+def in_thread(function: Callable[[], object]) -> BaseException | None:
+    """Run a function in another thread; return what it raised."""
+    raised: list[BaseException] = []
 
+    def run() -> None:
+        try:
+            function()
+        except BaseException as error:
+            raised.append(error)
 
-def test_a_timer_begins_with_the_app_and_fires_once(talk: Talk) -> None:
-    app, fired = App(), []
-    timer = app.loop.set_timeout(1, fired.append, "data")
-    assert isinstance(timer, Timer)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return raised[0] if raised else None
 
-    async def conversation(client: Client) -> None:
-        await soon(lambda: fired)
-        other = app.loop.set_timeout(0, fired.append)
-        await soon(lambda: len(fired) == 2)
-        other.stop()
-        timer.stop()
 
-    talk(app, conversation)
-    assert fired == ["data", None]
+# -- Without asyncio --
 
 
-def test_a_timer_repeats_until_it_is_stopped(talk: Talk) -> None:
-    app, fired = App(), []
+def test_run_ends_where_nothing_is_open(loop: Loop) -> None:
+    loop.run()
+    assert not loop.running
 
-    def tick(data: int) -> None:
-        fired.append(data)
-        if len(fired) == 3:
-            timer.stop()
 
-    timer = app.loop.set_timeout(1, tick, 7)
-    timer.set_repeat(1)
+def test_what_is_deferred_runs_before_the_end(loop: Loop) -> None:
+    ran: list[object] = []
 
-    async def conversation(client: Client) -> None:
-        await soon(lambda: len(fired) == 3)
-        ended = []
-        app.loop.set_timeout(20, ended.append, 1)
-        await soon(lambda: ended)
+    def first() -> None:
+        ran.append(loop.running)
+        loop.defer(lambda: ran.append("second"))
 
-    talk(app, conversation)
-    assert fired == [7, 7, 7]
+    loop.defer(first)
+    before = loop.iteration
+    loop.run()
+    assert ran == [True, "second"]
+    assert loop.iteration > before
 
 
-def test_a_repetition_can_be_taken_back(talk: Talk) -> None:
-    app, fired = App(), []
+def test_defer_from_another_thread_wakes_the_wait(loop: Loop) -> None:
+    threads: list[int] = []
+    ready = threading.Event()
 
-    def tick(data: None) -> None:
-        fired.append(data)
-        timer.set_repeat(0)
+    def work() -> None:
+        ready.wait()
+        loop.defer(lambda: (threads.append(threading.get_ident()), done.set()))
 
-    timer = app.loop.set_timeout(0, tick)
-    timer.set_repeat(1)
+    done = threading.Event()
+    helper = threading.Thread(target=work)
+    helper.start()
 
-    async def conversation(client: Client) -> None:
-        await soon(lambda: len(fired) == 2)
-        ended = []
-        app.loop.set_timeout(20, ended.append, 1)
-        await soon(lambda: ended)
+    def wait() -> None:  # keeps the loop going until the other thread has spoken
+        ready.set()
+        if not done.is_set():
+            loop.defer(wait)
 
-    talk(app, conversation)
-    assert fired == [None, None]
+    loop.defer(wait)
+    loop.run()
+    helper.join()
+    assert threads == [threading.get_ident()]
 
 
-def test_a_timer_answers_a_stored_response_in_one_send(talk: Talk) -> None:
-    app = App()
+def test_stop_before_run_ends_it_after_one_step(loop: Loop) -> None:
+    ran: list[int] = []
+    loop.stop()
+    loop.defer(lambda: (ran.append(1), loop.defer(lambda: ran.append(2))))
+    loop.run()
+    assert ran == [1]
+    loop.run()
+    assert ran == [1, 2]
 
-    @app.get("/")
-    def home(res: HttpResponse, req: HttpRequest) -> None:
-        app.loop.set_timeout(1, lambda stored: stored.write_header("X-Late", "yes").end("late"), res)
 
-    async def conversation(client: Client) -> None:
-        answer = await client.ask()
-        assert (answer["x-late"], answer.body) == ("yes", b"late")
-        assert app.stats()["sends"] == 1
+def test_keyboard_interrupt_comes_out(loop: Loop) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
 
-    talk(app, conversation)
+    loop.defer(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run()
+    assert not loop.running
+    loop.run()
 
 
-def test_what_a_timer_raises_goes_to_the_error_handler(talk: Talk) -> None:
-    app, errors = App(), []
-    app.set_error_handler(lambda error, res, req: errors.append((str(error), res, req)))
+def test_a_signal_ends_the_wait(loop: Loop) -> None:
+    def handler(number: int, frame: object) -> None:
+        loop.stop()
 
-    async def later(data: str) -> None:
-        await asyncio.sleep(0)
-        raise RuntimeError(data)
+    old = signal.signal(signal.SIGUSR1, handler)
+    try:
+        loop.defer(lambda: os.kill(os.getpid(), signal.SIGUSR1))
+        loop.run()
+    finally:
+        signal.signal(signal.SIGUSR1, old)
 
-    def now(data: str) -> None:
-        raise RuntimeError(data)
 
-    app.loop.set_timeout(0, now, "now")
-    app.loop.set_timeout(0, later, "later")
+def test_errors_are_told() -> None:
+    told: list[BaseException] = []
+    with Loop(on_error=told.append) as loop:
+        loop.defer(lambda: 1 / 0)
+        loop.defer(lambda: told.append(KeyError("next")))
+        loop.run()
+    assert [type(error) for error in told] == [ZeroDivisionError, KeyError]
+
+
+def test_errors_are_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    loop.defer(lambda: 1 / 0)
+    loop.run()
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_what_run_refuses(loop: Loop) -> None:
+    refused: list[str] = []
 
-    async def conversation(client: Client) -> None:
-        await soon(lambda: len(errors) == 2)
-
-    talk(app, conversation)
-    assert sorted(errors) == [("later", None, None), ("now", None, None)]
-
-
-def test_no_timer_outlives_the_app(in_loop: Callable[..., Any]) -> None:
-    app, fired = App(), []
-
-    async def main() -> None:
-        async with app.serving():
-            app.loop.set_timeout(10, fired.append)
-            app.loop.set_timeout(1, fired.append).set_repeat(1)
-        fired.clear()
-        await asyncio.sleep(0.03)
-        with pytest.raises(CorkbindError, match="the app is closed"):
-            app.loop.set_timeout(1, fired.append)
-        assert not app.loop._timers
-
-    in_loop(main)
-    assert fired == []
-
-
-@pytest.mark.parametrize("time", [-1, float("nan"), float("inf"), "1", None, True])
-def test_a_time_that_is_none(time: Any) -> None:
-    app = App()
-    with pytest.raises(ValueError, match="number of milliseconds"):
-        app.loop.set_timeout(time, print)
-    with pytest.raises(ValueError, match="number of milliseconds"):
-        app.loop.set_timeout(1, print).set_repeat(time)
-
-
-# -- Work --
-
-
-def test_background_tasks_of_every_kind_from_any_thread(talk: Talk) -> None:
-    app, ran, errors = App(), [], []
-    app.set_error_handler(lambda error, res, req: errors.append(str(error)))
-
-    async def coroutine() -> None:
-        await asyncio.sleep(0)
-        ran.append("coroutine")
-
-    def plain() -> None:
-        ran.append("plain")
-
-    async def fails() -> None:
-        raise RuntimeError("fails")
-
-    app.loop.create_background_task(coroutine)  # before the start
-
-    async def conversation(client: Client) -> None:
-        thread = threading.Thread(target=app.loop.create_background_task, args=(plain,))
-        thread.start()
-        app.loop.create_background_task(fails)
-        await soon(lambda: len(ran) == 2 and errors)
-        thread.join()
-
-    talk(app, conversation)
-    assert sorted(ran) == ["coroutine", "plain"]
-    assert errors == ["fails"]
-
-
-def test_a_background_task_is_given_as_a_function() -> None:
-    async def work() -> None: ...
-
-    with pytest.raises(TypeError, match="takes the function"):
-        App().loop.create_background_task(work())  # type: ignore[arg-type]
-
-
-def test_run_async_before_the_start_waits_for_it(talk: Talk) -> None:
-    app, ran = App(), []
-
-    async def work() -> None:
-        ran.append(asyncio.get_running_loop())
-
-    app.run_async(work())
-    app.loop.run_async(work())
-    assert ran == []
-
-    async def conversation(client: Client) -> None:
-        await soon(lambda: len(ran) == 2)
-        assert set(ran) == {asyncio.get_running_loop(), app.loop.loop, app.loop.get_native_loop()}
-
-    talk(app, conversation)
-    with pytest.raises(CorkbindError, match="the app is closed"):
-        app.run_async(work())
-
-
-def test_run_async_answers_a_response(talk: Talk) -> None:
-    app = App()
-
-    async def answer(res: HttpResponse) -> None:
-        await asyncio.sleep(0)
-        res.end("answer")
-
-    app.get("/", lambda res, req: app.loop.run_async(answer(res), res))
-
-    async def conversation(client: Client) -> None:
-        assert (await client.ask()).body == b"answer"
-
-    talk(app, conversation)
-
-
-def test_tasks_and_futures(talk: Talk) -> None:
-    app = App()
-
-    async def number(value: int) -> int:
-        await asyncio.sleep(0)
-        return value
-
-    @app.get("/")
-    async def home(res: HttpResponse, req: HttpRequest) -> None:
-        future = app.loop.create_future()
-        app.loop.set_timeout(0, future.set_result, 1)
-        task = app.loop.create_task(number(2), name="two")
-        assert task.get_name() == "two"
-        assert app.loop.ensure_future(task) is task
-        made = create_task(app.loop, number(4), name="four")
-        assert isinstance(made, RequestTask)
-        res.json([await future, await task, await app.loop.ensure_future(number(3)), await made])
-
-    async def conversation(client: Client) -> None:
-        assert (await client.ask()).body == b"[1,2,3,4]"
-
-    talk(app, conversation)
-
-
-def test_tasks_end_with_the_app(in_loop: Callable[..., Any]) -> None:
-    app = App()
-
-    async def main() -> None:
-        async with app.serving(grace=0):
-            task = app.loop.create_task(asyncio.sleep(60))
-            await asyncio.sleep(0)
-        assert task.cancelled()
-
-    in_loop(main)
-
-
-def test_a_task_factory(in_loop: Callable[..., Any]) -> None:
-    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
-    context = contextvars.copy_context()
-    context.run(variable.set, 5)
-
-    async def read() -> int:
-        return variable.get()
-
-    async def main() -> list[int]:
-        factory = TaskFactory(100_000)
-        loop = asyncio.get_running_loop()
-        loop.set_task_factory(factory)
-        made = [loop.create_task(read(), name="named"), factory(loop, read(), context=context), create_task(loop, read())]
-        assert made[0].get_name() == "named"
-        assert all(type(task) is RequestTask for task in made)
-        return [await task for task in made]
-
-    assert in_loop(main) == [0, 5, 0]
-
-
-# -- The loop before the app runs --
-
-
-def test_what_is_prepared_is_used_by_the_app() -> None:
-    app = App()
-    assert isinstance(app.loop, Loop)
-    seen: list[Any] = []
-
-    async def prepare() -> asyncio.Queue[int]:
-        seen.append(asyncio.get_running_loop())
-        queue: asyncio.Queue[int] = asyncio.Queue()
-        queue.put_nowait(1)
-        return queue
-
-    queue = app.loop.run_until_complete(prepare())
-    task = app.loop.create_task(queue.get())
-    app.listen({"port": 0, "host": "127.0.0.1"})
-
-    @app.on_start
-    async def started() -> None:
-        seen.append(asyncio.get_running_loop())
-        seen.append(await task)
-        app.defer(app.loop.stop)
-
-    app.loop.run()
-    assert seen == [seen[0], seen[0], 1]
-    assert seen[0].is_closed()
-
-
-def test_an_app_that_never_runs_closes_what_was_prepared() -> None:
-    with App() as app:
-        task = app.loop.create_task(asyncio.sleep(60))
-        loop = app.loop.loop
-    assert loop.is_closed()
-    assert task.cancelled()
-    assert app.loop.run_until_complete(asyncio.sleep(0, "again")) == "again"
-    app.loop.dispose()
-    app.loop.dispose()
-
-
-def test_uvloop_is_refused_after_asyncio_was_used() -> None:
-    pytest.importorskip("uvloop")
-    with App() as app:
-        app.loop.run_until_complete(asyncio.sleep(0))
-        app.listen({"port": 0, "host": "127.0.0.1"})
-        with pytest.raises(RuntimeError, match="was used before"):
-            app.run(loop="uvloop")
-
-
-def test_inside_a_running_loop_it_is_that_one(in_loop: Callable[..., Any]) -> None:
-    async def main() -> None:
-        app = App()
-        assert app.loop.loop is asyncio.get_running_loop()
-        app.loop.create_future().cancel()
-        app.loop.dispose()
-        app.close()
-        assert asyncio.get_running_loop().is_running()
-
-    in_loop(main)
+    def inside() -> None:
+        for call in (loop.run, loop.close, loop.attach):
+            with pytest.raises((CorkbindError, RuntimeError)) as caught:
+                call()
+            refused.append(str(caught.value))
+
+    loop.defer(inside)
+    loop.run()
+    assert "runs already" in refused[0]
+    assert "call stop()" in refused[1]
+    assert "no asyncio loop" in refused[2]
+
+
+# -- Inside asyncio --
+
+
+@in_asyncio
+async def test_it_joins_the_running_loop() -> None:
+    with Loop() as loop:
+        assert loop.running
+        deferred = asyncio.get_running_loop().create_future()
+        loop.defer(lambda: deferred.set_result("here"))
+        assert await deferred == "here"
+        with pytest.raises(CorkbindError, match="in an asyncio loop"):
+            loop.run()
+        loop.attach()
+    assert loop.closed
+
+
+@in_asyncio
+async def test_errors_go_to_the_exception_handler() -> None:
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    with Loop() as loop:
+        after = asyncio.get_running_loop().create_future()
+        loop.defer(lambda: 1 / 0)
+        loop.defer(lambda: after.set_result(None))
+        await after
+    assert isinstance(told[0]["exception"], ZeroDivisionError)
+
+
+def test_from_one_asyncio_loop_to_the_next(loop: Loop) -> None:
+    async def deferred() -> int:
+        future = asyncio.get_running_loop().create_future()
+        loop.join_running()
+        loop.defer(lambda: future.set_result(loop.iteration))
+        return int(await future)
+
+    first = asyncio.run(deferred())
+    assert asyncio.run(deferred()) > first
+    loop.defer(lambda: None)
+    loop.run()
+
+
+# -- Threads, forks, the end --
+
+
+def test_two_loops_of_a_thread_are_one(loop: Loop) -> None:
+    with Loop() as other:
+        ran: list[int] = []
+        other.defer(lambda: ran.append(1))
+        loop.run()
+        assert ran == [1]
+    assert other.closed
+    assert not loop.closed
+
+
+def test_other_threads_have_their_own(loop: Loop) -> None:
+    for call in (loop.run, loop.close, lambda: loop.iteration):
+        error = in_thread(call)
+        assert isinstance(error, WrongThread)
+        assert "loop.defer" in str(error)
+
+    def own() -> None:
+        with Loop() as other:
+            other.defer(lambda: None)
+            other.run()
+
+    assert in_thread(own) is None
+
+
+def test_after_the_end() -> None:
+    loop = Loop()
+    loop.close()
+    loop.close()
+    assert loop.closed
+    for call in (loop.run, lambda: loop.defer(print), lambda: loop.iteration, loop.attach):
+        with pytest.raises(CorkbindError, match="closed"):
+            call()
+    loop.stop()
+    loop.wakeup()
+
+
+def test_defer_takes_functions(loop: Loop) -> None:
+    with pytest.raises(TypeError, match="not int"):
+        loop.defer(1)  # type: ignore[arg-type]
+
+
+def test_in_the_child_of_a_fork_it_is_closed(loop: Loop) -> None:
+    child = os.fork()
+    if child == 0:
+        good = loop.closed
+        try:
+            loop.defer(print)
+        except CorkbindError:
+            with Loop() as own:
+                own.run()
+            os._exit(0 if good else 1)
+        os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    assert not loop.closed

@@ -93,6 +93,10 @@ LIBUS_EXPORT int us_loop_fd(struct us_loop_t *loop);
  * Calls back: everything. Must not be called from inside itself (-EBUSY). */
 LIBUS_EXPORT int us_loop_step(struct us_loop_t *loop);
 
+/* Returns the number of sockets, listeners, timers and polls that keep us_loop_run
+ * going: 0 = nothing will ever happen here. */
+LIBUS_EXPORT int us_loop_alive(struct us_loop_t *loop);
+
 /* Lets one granule of the socket timeouts pass, as the sweep timer does every
  * LIBUS_TIMEOUT_GRANULARITY seconds. For loops that run on virtual time.
  * Calls back: on_timeout, on_long_timeout. */

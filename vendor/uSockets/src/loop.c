@@ -225,6 +225,10 @@ struct us_sys_t *us_loop_sys(struct us_loop_t *loop) {
     return loop->sys;
 }
 
+int us_loop_alive(struct us_loop_t *loop) {
+    return loop->alive;
+}
+
 int us_loop_fd(struct us_loop_t *loop) {
     return loop->poller;
 }
