@@ -8,6 +8,7 @@ from __future__ import annotations
 from corkbind.address import Address
 from corkbind.app import App
 from corkbind.cork import corked_socket
+from corkbind.embedding import get_cflags, get_include, get_ldflags, get_library, get_library_dir, get_pkgconfig_dir
 from corkbind.enums import CompressOptions, OpCode, SendStatus
 from corkbind.errors import (
     BadRequest,
@@ -88,6 +89,12 @@ __all__ = [
     "WrongThread",
     "corked_socket",
     "create_task",
+    "get_cflags",
+    "get_include",
+    "get_ldflags",
+    "get_library",
+    "get_library_dir",
+    "get_pkgconfig_dir",
     "middleware",
     "sendfile",
 ]
