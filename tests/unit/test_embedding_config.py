@@ -14,10 +14,11 @@ import corkbind
 from corkbind._ffi.loader import find
 from corkbind.cli import main
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import build
+
+ROOT = build.ROOT
 
 
 def test_the_headers_are_there() -> None:
