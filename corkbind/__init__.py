@@ -5,6 +5,7 @@ A first server: `App().get("/", lambda res, req: res.end("hello")).listen(8000).
 
 from __future__ import annotations
 
+from corkbind._ffi.capsule import capsule as _C_API  # noqa: F401 (what C extensions import)
 from corkbind.address import Address
 from corkbind.app import App
 from corkbind.cork import corked_socket
