@@ -467,6 +467,26 @@ static void test_the_end(void)
     CHECK(!ck_app_loop(app, &error) && error == CK_EXPIRED);
 }
 
+/* The next loop of a thread has the number of the one before, and none of its handles. */
+static void test_handles_of_an_earlier_loop(void)
+{
+    int error = 0;
+    open_followed();
+    peer *client = dial();
+    feed(client, GET("/later"));
+    uint32_t app = world.app, exchange = world.last;
+    CHECK(ck_release(exchange) == CK_OK);
+    close_server();
+    for (int i = 0; i < 3; i++) {
+        open_followed();
+        feed(dial(), GET("/later"));
+        CHECK(!ck_app_loop(app, &error) && error == CK_EXPIRED);
+        CHECK(ck_end(exchange, "x", 1, 0) == CK_EXPIRED);
+        CHECK(world.app != app && world.last != exchange && ck_release(world.last) == CK_OK);
+        close_server();
+    }
+}
+
 static void free_poll(void *user)
 {
     struct us_poll_t *poll = user;
@@ -530,6 +550,7 @@ int main(void)
     test_a_poll();
     test_the_end();
     test_the_end_with_the_loop();
+    test_handles_of_an_earlier_loop();
     test_another_thread();
     return checks_done();
 }
