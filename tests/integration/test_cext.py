@@ -134,6 +134,7 @@ def test_the_end_of_the_app_is_told_and_a_later_one_is_another(plain: ModuleType
         await until(lambda: plain.counts()["waiting"] == 1)
         app.close()
         await client.rest()
+        await client.close()
 
     before = plain.counts()
     app = served(plain, conversation)
