@@ -36,6 +36,9 @@ ROOT = Path(__file__).resolve().parent
 OUT = ROOT / "build"
 LIBRARY = ROOT / "corkbind" / "_ffi" / "libcorkbind.so"
 SANITIZED_LIBRARY = OUT / "asan" / "libcorkbind.so"
+INCLUDE = ROOT / "corkbind" / "include"
+PKG_CONFIG = ROOT / "corkbind" / "pkgconfig" / "corkbind.pc"
+SOCKET_HEADERS = ("libusockets.h", "libusockets_ext.h")
 SOURCES = ("vendor/uSockets/src", "corkbind/core")
 TEST_SOURCES = {"vendor/uSockets/tests": SOURCES[:1], "tests/c": SOURCES}
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
@@ -49,6 +52,7 @@ WARNINGS = [*TEST_WARNINGS, "-Wconversion", "-Wstrict-prototypes", "-Wmissing-pr
 SHARED = ["-fPIC", "-fvisibility=hidden", "-ffunction-sections"]
 RELEASE = ["-O3", *SHARED]
 # Each is used where the compiler takes it. Link-time optimisation inlines the socket layer into the core.
+SONAME = f"-Wl,-soname,{LIBRARY.name}"
 OPTIONAL = ["-fno-plt", "-fno-semantic-interposition", "-flto=auto", "-Wl,--gc-sections", "-Wl,-z,relro,-z,now"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1", "-DCK_POISON"]
 SANITIZER_OPTIONS = {"UBSAN_OPTIONS": "print_stacktrace=1", "ASAN_OPTIONS": "detect_stack_use_after_return=1"}
@@ -316,8 +320,37 @@ def build_library(strict: bool = True, sanitize: bool = False) -> Path:
         raise BuildError(f"no C sources in {' or '.join(SOURCES)}")
     with only_one("compile"):
         compile_all((compile_flags_only(flavour), source) for source in sources)
-        link(flavour, [flavour.object_of(source) for source in sources], target, ["-shared"])
+        # By this name the loader finds the library that Python has loaded already, whatever its path.
+        named = ["-shared", *usable(flavour.cc, [SONAME])]
+        link(flavour, [flavour.object_of(source) for source in sources], target, named)
+        lay_out_for_embedders()
     return target
+
+
+def lay_out_for_embedders() -> list[Path]:
+    """Puts beside the library what a C compiler needs to build on it; returns the files."""
+    texts = {INCLUDE / name: (ROOT / SOURCES[0] / name).read_text() for name in SOCKET_HEADERS}
+    texts[PKG_CONFIG] = pkg_config_file()
+    for path, text in texts.items():
+        if not path.exists() or path.read_text() != text:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+    return list(texts)
+
+
+def pkg_config_file() -> str:
+    """Returns what pkg-config reads: paths from where the file lies, so that it may be moved with its package."""
+    version = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[0]
+    return f"""prefix=${{pcfiledir}}/..
+includedir=${{prefix}}/include
+libdir=${{prefix}}/_ffi
+
+Name: corkbind
+Description: HTTP and WebSocket server whose writes leave corked
+Version: {version}
+Cflags: -I${{includedir}}
+Libs: -L${{libdir}} -l:{LIBRARY.name} -Wl,-rpath,${{libdir}}
+"""
 
 
 # ---- The C tests ----
@@ -558,7 +591,8 @@ def command_clean(options: argparse.Namespace, rest: list[str]) -> None:
     folders = [OUT, ROOT / "dist", *ROOT.glob(".venv*"), *ROOT.glob(".*_cache")]
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-    LIBRARY.unlink(missing_ok=True)
+    for path in (LIBRARY, PKG_CONFIG, *(INCLUDE / name for name in SOCKET_HEADERS)):
+        path.unlink(missing_ok=True)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -623,7 +657,7 @@ with contextlib.suppress(ImportError):
                 raise SystemExit(f"corkbind: {error}") from None
             platform = re.sub(r"[-.]", "_", sysconfig.get_platform())
             build_data.update(pure_python=False, tag=f"py3-none-{platform}")
-            build_data["artifacts"] = [str(library.relative_to(ROOT))]
+            build_data["artifacts"] = [str(path.relative_to(ROOT)) for path in (library, *lay_out_for_embedders())]
 
 
 if __name__ == "__main__":

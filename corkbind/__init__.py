@@ -5,10 +5,12 @@ A first server: `App().get("/", lambda res, req: res.end("hello")).listen(8000).
 
 from __future__ import annotations
 
+from corkbind._ffi.capsule import capsule as _C_API  # noqa: F401 (what C extensions import)
 from corkbind.address import Address
 from corkbind.app import App
 from corkbind.app_loop import AppLoop, AppTimer
 from corkbind.cork import corked_socket
+from corkbind.embedding import get_cflags, get_include, get_ldflags, get_library, get_library_dir, get_pkgconfig_dir
 from corkbind.enums import CompressOptions, OpCode, SendStatus
 from corkbind.errors import (
     BadRequest,
@@ -90,6 +92,12 @@ __all__ = [
     "WrongThread",
     "corked_socket",
     "create_task",
+    "get_cflags",
+    "get_include",
+    "get_ldflags",
+    "get_library",
+    "get_library_dir",
+    "get_pkgconfig_dir",
     "middleware",
     "sendfile",
 ]

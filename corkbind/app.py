@@ -18,7 +18,7 @@ from corkbind._ffi import calls
 from corkbind._ffi.loader import lib
 from corkbind.address import Address, TlsAddress
 from corkbind.app_loop import AppLoop
-from corkbind.app_topics import AppTopics
+from corkbind.app_native import AppNative
 from corkbind.bridge import Bridge
 from corkbind.cork_modes import FACES
 from corkbind.dispatch import ErrorHandler
@@ -45,7 +45,7 @@ GRACE: Final = 30.0  # seconds; Kubernetes terminationGracePeriodSeconds
 log: Final = logging.getLogger("corkbind")
 
 
-class App(AppTopics):
+class App(AppNative):
     """Serve HTTP.
 
     Args:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from corkbind import lint, tls
+from corkbind import embedding, lint, tls
 from corkbind.app import App
 from corkbind.errors import TlsError
 from corkbind.options import EXCLUSIVE, AppListenOptions, AppOptions
@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments[:1] == ["lint"]:
         return lint.main(arguments[1:])
+    if arguments[:1] == ["config"]:
+        return embedding.main(arguments[1:])
     options = _parser().parse_args(arguments)
     try:
         app = find_app(options.app)
@@ -70,7 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="corkbind",
         description="Serve a corkbind app.",
-        epilog="corkbind lint path/ finds code that writes outside a cork; see corkbind lint --help.",
+        epilog="corkbind lint path/ finds code that writes outside a cork; see corkbind lint --help. "
+        "corkbind config prints what a C compiler needs; see corkbind config --help.",
     )
     parser.add_argument("app", help="module:attribute of the App, as in hello:app")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")

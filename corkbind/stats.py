@@ -64,13 +64,18 @@ class AppStats(AppRoutes):
         self._check_reader()
         if limit < 1 or not self._native:
             return []
-        names = self._routes.names()
+        names = self._route_names()
         counted = calls.RouteCounters(self._native, len(names))
         names.append(("", ""))
         chosen = range(len(names)) if not match else [n for n, name in enumerate(names) if match in " ".join(name)]
         requests = counted.requests
         rows = heapq.nsmallest(limit, chosen, key=lambda number: -requests[number])
         return [{"method": names[n][0], "path": names[n][1], **counted.row(n)} for n in rows]
+
+    def _route_names(self) -> list[tuple[str, str]]:
+        """Return method and path of all routes, those of C extensions too, in the order of the core."""
+        names = self._routes.names()
+        return calls.with_native_routes(self._native, names) if self._native else names
 
     def connections(self, limit: int = 100, order: ConnectionOrder = "newest") -> list[dict[str, Any]]:
         """Describe open connections.

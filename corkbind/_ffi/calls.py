@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from ctypes import Structure, byref, c_int, c_uint64, sizeof
+from ctypes import Structure, byref, c_int, c_uint64, c_void_p, sizeof, string_at
 from typing import Final
 
 from corkbind._ffi.callbacks import CALLBACKS
@@ -15,6 +15,11 @@ from corkbind.errors import TlsError
 
 Counters = dict[str, "int | dict[str, int]"]
 
+#: By the number that ck_method_id gives.
+METHODS: Final = {
+    lib.ck_method_id(name, len(name)): name.decode()
+    for name in (*(b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"*"),)
+}
 FLUSH_REASONS: Final = ("uncork", "full", "slow", "explicit", "iteration", "close", "evicted", "vectored")
 
 
@@ -114,6 +119,19 @@ class RouteCounters:
     def row(self, number: int) -> Counters:
         """Return the counters of one route by name."""
         return _counters(self._rows[number])
+
+
+def with_native_routes(app: int, names: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return method and path of all routes in the order of the core, given those that Python has added."""
+    method, pattern = c_int(0), c_void_p()
+    known = iter(names)
+    every: list[tuple[str, str]] = []
+    while (length := lib.ck_app_native_route(app, len(every), byref(method), byref(pattern))) >= 0:
+        if length == 0:
+            every.append(next(known))
+        else:
+            every.append((METHODS[method.value], string_at(pattern.value or 0, length).decode("latin-1")))
+    return every
 
 
 def connections(app: int, order: int, limit: int) -> Iterator[tuple[bytes | None, int, int, int, Counters]]:

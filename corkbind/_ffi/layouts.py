@@ -142,6 +142,17 @@ class ck_callbacks(Structure):
     ]
 
 
+class ck_follower(Structure):
+    """Hold what follows an exchange in C."""
+
+    _fields_ = [
+        ("aborted", c_void_p),
+        ("body", c_void_p),
+        ("data", c_void_p),
+        ("writable", c_void_p),
+    ]
+
+
 class ck_python(Structure):
     """Hold the addresses of the interpreter's own constructors."""
 

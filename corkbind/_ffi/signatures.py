@@ -29,6 +29,7 @@ from corkbind._ffi.layouts import (
     ck_callbacks,
     ck_connection_info,
     ck_counters,
+    ck_follower,
     ck_limits,
     ck_python,
     ck_stats,
@@ -147,8 +148,16 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_remote_port", c_int, HOT),
     Row("ck_header_value", c_int, (c_uint, c_char_p, c_int, POINTER(c_void_p))),
     Row("ck_path_value", c_int, (c_uint, POINTER(c_void_p))),
+    Row("ck_method_value", c_int, (c_uint, POINTER(c_void_p))),
+    Row("ck_target_value", c_int, (c_uint, POINTER(c_void_p))),
+    Row("ck_query_value", c_int, (c_uint, POINTER(c_void_p))),
+    Row("ck_host_value", c_int, (c_uint, POINTER(c_void_p))),
+    Row("ck_parameter_value", c_int, (c_uint, c_int, POINTER(c_void_p))),
+    Row("ck_field_value", c_int, (c_uint, c_int, POINTER(c_void_p), POINTER(c_int), POINTER(c_void_p))),
+    Row("ck_remote_address_value", c_int, (c_uint, c_char_p)),
     Row("ck_body_ask", c_int, HOT),
     Row("ck_py_body_take", py_object, HOT),
+    Row("ck_body_value", c_int64, (c_uint, POINTER(c_void_p))),
     Row("ck_body_limit", c_int, (c_uint, c_uint64)),
     Row("ck_pause", c_int, HOT),
     # Writing the response
@@ -198,6 +207,13 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_ws_publish", c_int, HOT),
     Row("ck_app_publish", c_int, HOT),
     Row("ck_app_subscribers", c_int, HOT),
+    # Embedding
+    Row("ck_app_loop", c_void_p, (c_uint, POINTER(c_int))),
+    Row("ck_app_on_destroy", c_int, (c_uint, c_void_p, c_void_p)),
+    Row("ck_app_route_native", c_int, (c_uint, c_int, c_char_p, c_size_t, c_void_p, c_void_p, c_int64)),
+    Row("ck_follow", c_int, (c_uint, POINTER(ck_follower), c_void_p)),
+    Row("ck_app_native_route", c_int, (c_uint, c_int, POINTER(c_int), POINTER(c_void_p))),
+    Row("ck_api_table", c_void_p, ()),
 )
 
 #: Functions that the core makes (ck_python_functions) and that are no entries: they take objects.

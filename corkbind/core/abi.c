@@ -58,6 +58,8 @@ static const ck_abi_entry table[] = {
     OFFSET(ck_callbacks, request), OFFSET(ck_callbacks, aborted), OFFSET(ck_callbacks, body),
     OFFSET(ck_callbacks, data), OFFSET(ck_callbacks, writable), OFFSET(ck_callbacks, deferred),
     OFFSET(ck_callbacks, uncorked), OFFSET(ck_callbacks, websocket), OFFSET(ck_callbacks, tls_failed),
+    SIZE(ck_follower),
+    OFFSET(ck_follower, aborted), OFFSET(ck_follower, body), OFFSET(ck_follower, data), OFFSET(ck_follower, writable),
     SIZE(ck_python),
     OFFSET(ck_python, bytes_new), OFFSET(ck_python, latin1), OFFSET(ck_python, utf8), OFFSET(ck_python, list_new),
     OFFSET(ck_python, list_append), OFFSET(ck_python, tuple_pack), OFFSET(ck_python, incref),

@@ -27,6 +27,7 @@ static void app_free(ck_app *app)
         ck_free(loop, app->routes[i].fixed);
         ck_free(loop, app->routes[i].counters);
         ck_free(loop, app->routes[i].websocket);
+        ck_free(loop, app->routes[i].native);
     }
     ck_free(loop, app->routes);
     ck_topics_free(&app->topics);
@@ -162,6 +163,7 @@ int ck_app_destroy(uint32_t handle)
     while (app->first) {
         ck_connection_close(app->first, CK_ABORT_SERVER);
     }
+    ck_app_tell_end(app);
     app_free(app);
     return CK_OK;
 }
@@ -207,7 +209,7 @@ int ck_method_id(const char *name, size_t length)
     return method == CK_METHOD_OTHER ? -1 : method;
 }
 
-static int add_route(ck_app *app, ck_router *router, int method, const char *pattern, size_t length, ck_route route)
+int ck_app_add_route(ck_app *app, ck_router *router, int method, const char *pattern, size_t length, ck_route route)
 {
     if (app->route_count == app->route_capacity) {
         int capacity = app->route_capacity ? app->route_capacity * 2 : 16;
@@ -239,7 +241,7 @@ int ck_app_route(uint32_t handle, int method, const char *pattern, size_t length
     if (!app) {
         return error;
     }
-    return add_route(app, app->router, method, pattern, length, (ck_route) {.number = route, .body_limit = body_limit});
+    return ck_app_add_route(app, app->router, method, pattern, length, (ck_route) {.number = route, .body_limit = body_limit});
 }
 
 int ck_app_websocket(uint32_t handle, const char *pattern, size_t length, int route, const ck_ws_limits *limits)
@@ -261,7 +263,7 @@ int ck_app_websocket(uint32_t handle, const char *pattern, size_t length, int ro
     }
     *copy = *limits;
     ck_route added = {.number = route, .body_limit = 0, .websocket = copy};
-    error = add_route(app, app->websockets, CK_GET, pattern, length, added);
+    error = ck_app_add_route(app, app->websockets, CK_GET, pattern, length, added);
     if (error != 0) {
         ck_free(app->loop, copy);
     }
@@ -302,7 +304,7 @@ int ck_app_fixed(uint32_t handle, int method, const char *pattern, size_t length
     if (body_length) {
         memcpy(fixed->data + head_length, body, body_length);
     }
-    error = add_route(app, app->router, method, pattern, length, (ck_route) {.body_limit = -1, .fixed = fixed});
+    error = ck_app_add_route(app, app->router, method, pattern, length, (ck_route) {.body_limit = -1, .fixed = fixed});
     if (error != 0) {
         ck_free(app->loop, fixed);
     }

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "http.h"
-#include "python.h"
 
 enum { BODY_FIRST = 4096 };
 
@@ -53,7 +52,7 @@ static bool append(ck_loop *loop, char **data, size_t *length, size_t *capacity,
 static void tell_collector(ck_exchange *exchange, enum ck_body_event event)
 {
     if (!exchange->asking) {
-        exchange->loop->callbacks.body(exchange->handle, (int) event);
+        ck_follow_body(exchange, (int) event);
     }
 }
 
@@ -117,7 +116,7 @@ static int deliver(ck_connection *connection, const char *data, size_t length, b
             tell_collector(exchange, CK_BODY_COMPLETE);
         }
     } else if (length || last) {
-        return ck_python_data(exchange, data, length, last) ? 0 : -503;
+        return ck_follow_data(exchange, data, length, last) ? 0 : -503;
     }
     return 0;
 }

@@ -1,6 +1,5 @@
 /* Dispatch: from a complete head to its route, its callback, and what that left behind. */
 #include "http.h"
-#include "python.h"
 #include "ws_connection.h"
 
 static void answer_unrouted(ck_exchange *exchange, int found)
@@ -51,7 +50,7 @@ static void run_routes(ck_connection *connection, ck_exchange *exchange)
             return;
         }
         exchange->in_callback = true;
-        ck_python_request(app->loop, route->number, exchange->handle);
+        ck_follow_request(exchange, route);
         exchange->in_callback = false;
         bool yielded = exchange->yield && exchange->phase == CK_RESPONSE_IDLE && !exchange->kept;
         if (!yielded) {

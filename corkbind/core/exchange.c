@@ -102,11 +102,11 @@ void ck_exchange_abort(ck_exchange *exchange, enum ck_abort_reason reason)
         return;
     }
     if (body_awaited && unfinished) { /* first: it says more about why */
-        loop->callbacks.body(handle, exchange->body_error);
+        ck_follow_body(exchange, exchange->body_error);
     }
-    const ck_exchange *left = ck_handle_get(&loop->handles, handle, CK_KIND_EXCHANGE);
+    ck_exchange *left = ck_handle_get(&loop->handles, handle, CK_KIND_EXCHANGE);
     if (unfinished && left && left->kept) { /* the body's callback may have let go */
-        loop->callbacks.aborted(handle, (int) reason);
+        ck_follow_aborted(left, (int) reason);
     }
 }
 

@@ -23,9 +23,26 @@ typedef struct ck_fixed {
     char data[];        /* fields, then body */
 } ck_fixed;
 
+/* A route that a function of C answers. */
+typedef struct ck_native {
+    void (*handler)(uint32_t exchange, void *user);
+    void *user;
+    int method;
+    int length;
+    char pattern[];
+} ck_native;
+
+/* Somebody who wants to know of the app's end. */
+typedef struct ck_ending {
+    struct ck_ending *next;
+    void (*ended)(void *user);
+    void *user;
+} ck_ending;
+
 typedef struct ck_route {
     int number;         /* what the request callback is given */
     int64_t body_limit; /* -1: the app's */
+    ck_native *native;  /* not NULL: answered in C */
     ck_fixed *fixed;    /* not NULL: answered here */
     ck_counters *counters;
     ck_ws_limits *websocket; /* not NULL: of a WebSocket */
@@ -48,6 +65,7 @@ typedef struct ck_app {
     int route_count;
     int route_capacity;
     ck_listener *listeners;
+    ck_ending *endings;
     struct ck_connection *first; /* all open connections */
     uint32_t handle;
     bool draining;
@@ -151,6 +169,8 @@ typedef struct ck_exchange {
     uint8_t body_error;             /* enum ck_body_event */
     bool asking;                    /* inside ck_body_ask: its result tells, no callback */
     const ck_ws_limits *websocket;  /* the request is a good opening handshake */
+    const ck_follower *follower;    /* not NULL: of a native route, and told instead of the loop's callbacks */
+    void *user;                     /* the follower's */
     uint64_t body_limit;
     uint64_t body_received;
     char *body;
@@ -227,6 +247,23 @@ void ck_exchange_abort(ck_exchange *exchange, enum ck_abort_reason reason);
 ck_exchange *ck_exchange_of(uint32_t handle, int *error);
 /* Returns it while its response can be written. */
 ck_exchange *ck_exchange_writable(uint32_t handle, int *error);
+
+/* ---- routes (app.c) ---- */
+
+/* Adds a route; on success the app owns what it points to. Returns 0 or -errno. */
+int ck_app_add_route(ck_app *app, ck_router *router, int method, const char *pattern, size_t length, ck_route route);
+
+/* ---- who serves and follows an exchange: C or the loop's callbacks (native.c) ---- */
+
+/* Has a request served by its route. */
+void ck_follow_request(ck_exchange *exchange, const ck_route *route);
+void ck_follow_aborted(ck_exchange *exchange, int reason);
+void ck_follow_body(ck_exchange *exchange, int event);
+/* Returns false when there was no memory to hand the part over. */
+bool ck_follow_data(ck_exchange *exchange, const char *data, size_t length, bool last);
+void ck_follow_writable(ck_exchange *exchange);
+/* Tells those who want to know that the app is over, the last of them first. */
+void ck_app_tell_end(ck_app *app);
 
 /* ---- request body (body.c) ---- */
 

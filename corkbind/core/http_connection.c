@@ -369,7 +369,7 @@ static struct us_socket_t *on_writable(struct us_socket_t *s)
     } else if (exchange && exchange->want_writable) {
         exchange->want_writable = false;
         if (corked_or_closed(connection)) {
-            stream->loop->callbacks.writable(exchange->handle);
+            ck_follow_writable(exchange);
             ck_stream_uncork(stream);
         }
     } else {

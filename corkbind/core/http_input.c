@@ -245,7 +245,7 @@ static void deliver_empty(ck_connection *connection)
     ck_exchange *exchange = connection->exchange;
     if (exchange && exchange->want_empty) {
         exchange->want_empty = false;
-        if (!ck_python_data(exchange, "", 0, true)) {
+        if (!ck_follow_data(exchange, "", 0, true)) {
             ck_connection_refuse_body(connection, 503);
         }
     }

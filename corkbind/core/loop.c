@@ -16,6 +16,9 @@ static _Thread_local ck_loop *current __attribute__((tls_model("initial-exec")))
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static ck_loop *registry[CK_LOOPS_MAX];
 static uint32_t registry_serial;
+/* Where the count of handles goes on in the next loop of a number: a handle of one that
+ * is gone is stale in it. */
+static uint32_t registry_handles[CK_LOOPS_MAX];
 
 void *ck_alloc(ck_loop *loop, size_t size)
 {
@@ -240,6 +243,9 @@ static void unregister_loop(const ck_loop *loop)
 {
     pthread_mutex_lock(&registry_lock);
     registry[loop->token % CK_LOOPS_MAX] = NULL;
+    if (loop->handles.next) { /* else it was never built */
+        registry_handles[loop->token % CK_LOOPS_MAX] = loop->handles.next;
+    }
     pthread_mutex_unlock(&registry_lock);
 }
 
@@ -251,13 +257,16 @@ static int build_loop(ck_loop *loop)
     }
     int error = ck_handles_init(&loop->handles, loop->sys, (uint32_t) id);
     if (error == 0) {
+        loop->handles.next = registry_handles[id];
         loop->us = us_create_loop_on(loop->sys, on_nothing, on_nothing, on_nothing, 0);
         if (loop->us) {
             us_loop_integrate(loop->us);
             return 0;
         }
         error = errno ? -errno : -ENOMEM;
+        unregister_loop(loop);
         ck_handles_free(&loop->handles);
+        return error;
     }
     unregister_loop(loop);
     return error;
@@ -330,8 +339,8 @@ void ck_loop_destroy(ck_loop *loop)
     ck_corks_free(loop);
     ck_deflate_free_shared(loop);
     us_loop_free(loop->us);
-    ck_handles_free(&loop->handles);
     unregister_loop(loop);
+    ck_handles_free(&loop->handles);
     if (current == loop) {
         current = NULL;
     }

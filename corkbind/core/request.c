@@ -1,5 +1,4 @@
-/* Reading a request: what the application sees of the head, as Python objects or
- * as borrowed bytes. */
+/* Reading a request: what the application sees of it, as Python objects. */
 #include <string.h>
 
 #include "http.h"
@@ -227,32 +226,6 @@ void *ck_py_header(uint32_t handle, const char *name, int length)
         return joined(exchange, name, size, first);
     }
     return text(exchange->data + head->fields[first].value_offset, head->fields[first].value_length);
-}
-
-int ck_header_value(uint32_t handle, const char *name, int length, const char **value)
-{
-    int error;
-    const ck_exchange *exchange = ck_exchange_of(handle, &error);
-    if (!exchange) {
-        return error;
-    }
-    int found = ck_head_find(&exchange->head, exchange->data, name, length > 0 ? (size_t) length : 0, 0);
-    if (found < 0) {
-        return CK_VALUE;
-    }
-    *value = exchange->data + exchange->head.fields[found].value_offset;
-    return exchange->head.fields[found].value_length;
-}
-
-int ck_path_value(uint32_t handle, const char **value)
-{
-    int error;
-    const ck_exchange *exchange = ck_exchange_of(handle, &error);
-    if (!exchange) {
-        return error;
-    }
-    *value = exchange->head.path.length ? exchange->data + exchange->head.path.offset : "/";
-    return exchange->head.path.length ? (int) exchange->head.path.length : 1;
 }
 
 /* Appends (lower-case name, value); names are at most a field long. */

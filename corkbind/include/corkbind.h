@@ -24,6 +24,8 @@ extern "C" {
 #define CK_EXPORT __attribute__((visibility("default")))
 #endif
 
+struct ck_api;
+struct us_loop_t;
 struct us_sys_t;
 
 /* Raised whenever a declaration below changes its meaning. */
@@ -231,6 +233,20 @@ typedef struct ck_callbacks {
      * text; its connection ends. `reason` is for people. Must only look. May be NULL. */
     void (*tls_failed)(uint32_t app, const char *reason, int plain);
 } ck_callbacks;
+
+/* What follows an exchange of a route of ck_app_route_native, in place of the loop's
+ * callbacks; any may be NULL. They may call what a callback of the loop may. */
+typedef struct ck_follower {
+    /* The kept exchange lost its connection; the request stays readable. ck_release is due. */
+    void (*aborted)(uint32_t exchange, int reason, void *user);
+    /* CK_BODY_COLLECT: the body is there (ck_body_value), or never will be. */
+    void (*body)(uint32_t exchange, int event, void *user);
+    /* CK_BODY_STREAM: the next part, borrowed until this returns; `last` is 1 with the
+     * final part (which may be empty). Runs corked. */
+    void (*data)(uint32_t exchange, const char *data, size_t length, int last, void *user);
+    /* ck_want_writable: all that was written has gone. Runs corked. */
+    void (*writable)(uint32_t exchange, void *user);
+} ck_follower;
 
 /* Addresses of the interpreter's own functions, so that the core can make Python
  * objects without being compiled against any one interpreter. */
@@ -483,6 +499,19 @@ CK_EXPORT int ck_remote_port(uint32_t handle);                                  
  * the callback returns, or while the exchange is kept. */
 CK_EXPORT int ck_header_value(uint32_t handle, const char *name, int length, const char **value);
 CK_EXPORT int ck_path_value(uint32_t handle, const char **value);
+/* The same of "GET", of the target as received, of the query (not decoded, 0 when there
+ * is none), of the Host field, and of the parameter number `index` of the route (not
+ * decoded, CK_VALUE when there is none). */
+CK_EXPORT int ck_method_value(uint32_t handle, const char **value);
+CK_EXPORT int ck_target_value(uint32_t handle, const char **value);
+CK_EXPORT int ck_query_value(uint32_t handle, const char **value);
+CK_EXPORT int ck_host_value(uint32_t handle, const char **value);
+CK_EXPORT int ck_parameter_value(uint32_t handle, int index, const char **value);
+/* Points to name and value of the field number `index`, in order of receipt and as
+ * received. Returns the length of the value, or CK_VALUE behind the last one. */
+CK_EXPORT int ck_field_value(uint32_t handle, int index, const char **name, int *name_length, const char **value);
+/* Copies the client's address to 16 bytes. Returns 4, 16, or 0 when it is unknown. */
+CK_EXPORT int ck_remote_address_value(uint32_t handle, char *address);
 
 /* [hot] Asks for the body: collected (the body callback says when), or streamed.
  * A waiting client gets its 100 Continue. Returns 1 when a collected body is
@@ -491,6 +520,9 @@ CK_EXPORT int ck_path_value(uint32_t handle, const char **value);
 CK_EXPORT int ck_body_ask(uint32_t handle, int mode);
 /* [hot] bytes of the collected body; None before it is complete. */
 CK_EXPORT void *ck_py_body_take(uint32_t handle);
+/* Points to the collected body, which lives as long as the exchange. Returns its length,
+ * or CK_STATE before it is complete. */
+CK_EXPORT int64_t ck_body_value(uint32_t handle, const char **value);
 /* Changes the limit for this body. */
 CK_EXPORT int ck_body_limit(uint32_t handle, uint64_t bytes);
 /* [hot] Stops (1) or resumes (0) reading the connection. */
@@ -603,6 +635,30 @@ CK_EXPORT int ck_ws_publish(uint32_t websocket, const char *topic, int topic_len
 CK_EXPORT int ck_app_publish(uint32_t app, const char *topic, int topic_length, const char *data, int length, int first,
     const char *key, int key_length);
 CK_EXPORT int ck_app_subscribers(uint32_t app, const char *topic, int length);   /* [hot] */
+
+/* ---- Embedding: C that lives on the loop of an app; see corkbind_api.h ----
+ *
+ * Python tells the handle of its app: app.native_handle. */
+
+/* Returns the loop of an app, for polls, timers and sockets (libusockets.h), or NULL with
+ * *error = CK_EXPIRED or CK_THREAD. What a callback on it writes to responses outside any
+ * cork leaves in one send for each connection at the end of the iteration. `error` may be NULL. */
+CK_EXPORT struct us_loop_t *ck_app_loop(uint32_t app, int *error);
+/* Calls `ended` once, when the app is over and its connections are closed: what was made
+ * on its loop has to go now. Of several the last one comes first. Returns CK_OK or CK_NOMEM. */
+CK_EXPORT int ck_app_on_destroy(uint32_t app, void (*ended)(void *user), void *user);
+/* Adds a route that `handler` answers: corked, and under the rules of the request callback.
+ * It must be there as long as the app. The rest as ck_app_route. */
+CK_EXPORT int ck_app_route_native(uint32_t app, int method, const char *pattern, size_t length,
+    void (*handler)(uint32_t exchange, void *user), void *user, int64_t body_limit);
+/* Has an exchange of such a route followed; without it nobody is told. `follower` is
+ * borrowed for the exchange's life. CK_STATE: it belongs to another route. */
+CK_EXPORT int ck_follow(uint32_t handle, const ck_follower *follower, void *user);
+/* Points to the pattern of the app's route number `index`, in the order of adding. Returns
+ * its length, 0 for a route that is not of ck_app_route_native, CK_VALUE behind the last one. */
+CK_EXPORT int ck_app_native_route(uint32_t app, int index, int *method, const char **pattern);
+/* Returns the table of what is here and in libusockets.h, as corkbind_api.h declares it. */
+CK_EXPORT const struct ck_api *ck_api_table(void);
 
 #ifdef __cplusplus
 }

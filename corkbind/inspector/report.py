@@ -37,7 +37,7 @@ def report(app: AppStats, base: str, match: str, order: ConnectionOrder) -> dict
         "totals": totals,
         "backlog": app.backlog(),
         "routes": routes,
-        "routes_known": len(app._routes.names()) - len(own),
+        "routes_known": len(app._route_names()) - len(own),
         "connections": app.connections(ROWS, order),
         "places": [{**place, "file": _short(place["file"])} for place in places],
     }

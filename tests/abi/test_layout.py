@@ -12,7 +12,7 @@ from corkbind._ffi.loader import lib
 
 MIRRORED = (
     *("ck_stats", "ck_counters", "ck_connection_info", "ck_limits", "ck_ws_limits"),
-    *("ck_callbacks", "ck_python", "ck_abi_entry"),
+    *("ck_callbacks", "ck_follower", "ck_python", "ck_abi_entry"),
 )
 PLAIN: dict[str, Any] = {
     "uint64_t": ctypes.c_uint64,

@@ -17,7 +17,7 @@ OWN = {f"corkbind.{path.relative_to(PACKAGE).with_suffix('').as_posix().replace(
 # Each layer imports only from itself and from those before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("_ffi.constants", "errors"),
-    ("_ffi.layouts", "_ffi.signatures", "_ffi.loader", "_ffi.callbacks", "_ffi.calls"),
+    ("_ffi.layouts", "_ffi.signatures", "_ffi.loader", "_ffi.callbacks", "_ffi.calls", "_ffi.capsule"),
     (
         "fields",
         "percent",
@@ -72,6 +72,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "app_routes",
         "stats",
         "app_topics",
+        "app_native",
         "inspector.report",
         "inspector.mount",
         "address",
