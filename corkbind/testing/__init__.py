@@ -20,6 +20,8 @@ from corkbind.testing.oracles import (
 )
 from corkbind.testing.reader import Response, ResponseError, read_response, read_responses
 from corkbind.testing.requests import encode_request
+from corkbind.testing.tls_client import TlsConnection
+from corkbind.testing.tls_options import Tls
 from corkbind.testing.virtual_loop import VirtualLoop
 from corkbind.testing.ws_client import WebSocketClient, WebSocketRefused
 from corkbind.testing.ws_frames import Frame, encode_handshake
@@ -37,6 +39,8 @@ __all__ = [
     "LoopbackViolation",
     "Response",
     "ResponseError",
+    "Tls",
+    "TlsConnection",
     "VirtualLoop",
     "WebSocketClient",
     "WebSocketError",

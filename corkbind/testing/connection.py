@@ -61,6 +61,12 @@ class Connection:
             raise CorkbindError("the connection belongs to a loopback that has been reset or closed")
         return loopback
 
+    def _begin(self) -> None:
+        """Do what a client does first."""
+
+    def require_handshake(self) -> None:
+        """See that no handshake has failed: there is none without TLS."""
+
     # -- Sending --
 
     def send(self, data: bytes | bytearray | memoryview) -> Connection:
@@ -70,16 +76,19 @@ class Connection:
             ValueError: the client has sent its FIN.
         """
         data = bytes(data)
+        self._arrive(data)
+        self.sent.append(data)
+        self._owner._note(self.id, "send", data)
+        return self
+
+    def _arrive(self, data: bytes) -> None:
         with self._owner._selected():
             result = _ck_loopback_send(self._number, data, len(data))
         if result == ck.CK_STATE:
             raise ValueError("the client has sent its FIN: nothing more can follow")
         if result < 0:
             raise MemoryError("cannot send: out of memory")
-        self.sent.append(data)
         self._owner._reads += 1
-        self._owner._note(self.id, "send", data)
-        return self
 
     def fin(self) -> Connection:
         """Send the client's FIN: it has sent all, and still reads."""
@@ -122,12 +131,18 @@ class Connection:
 
     @window.setter
     def window(self, count: int | None) -> None:
+        self._check_window(count)
+        self._open_window(count)
+        self._owner._note(self.id, f"window {count}")
+
+    def _check_window(self, count: int | None) -> None:
         if count is not None and not 0 <= count <= ck.HOT_LENGTH:
             raise ValueError(f"a window is None or from 0 to {ck.HOT_LENGTH} bytes, not {count}")
+
+    def _open_window(self, count: int | None) -> None:
         self._window = count
         with self._owner._selected():
             _ck_loopback_window(self._number, -1 if count is None else count)
-        self._owner._note(self.id, f"window {count}")
 
     @property
     def most(self) -> tuple[int, int]:
@@ -172,17 +187,22 @@ class Connection:
         """Take over what has been sent, and the state; the loopback is selected."""
         new = _ck_loopback_take(self._number)
         state = _ck_loopback_state(self._number)
-        self.writes += new
+        before = len(self.writes)
         for data in new:
-            loopback._note(self.id, "recv", data)
             if self._window is not None:
                 self._window -= len(data)
+            self._take(loopback, data)
         if state != self._state:
-            before, self._state = self.closed, state
-            if self.closed != before:
+            closed, self._state = self.closed, state
+            if self.closed != closed:
                 loopback._note(self.id, f"closed {self.closed}")
         if self._heard is not None:
-            self._heard(b"".join(new))
+            self._heard(b"".join(self.writes[before:]))
+
+    def _take(self, loopback: Engine, data: bytes) -> None:
+        """Take in what one send of the server carried."""
+        self.writes.append(data)
+        loopback._note(self.id, "recv", data)
 
     def __repr__(self) -> str:
         size = sum(map(len, self.writes))

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from corkbind import tls
 from corkbind._ffi import callbacks, calls
 from corkbind._ffi.loader import lib
 from corkbind.bridge import Bridge
@@ -149,12 +150,21 @@ class Engine:
         # Weak, so that an engine that nobody holds ends at once and gives its loop back.
         self._wire(weakref.proxy(self))
         self._token = _open()
-        with self._entered():
-            app._native = calls.app_create(dataclasses.asdict(app.limits))
-            app._equip(app._native)
-            self._tell_routes()
-            calls.app_listen(app._native, None, 80, 0)
-            self._handles = _ck_loop_handles()
+        try:
+            with self._entered():
+                self._serve()
+        except BaseException:
+            token, self._token = self._token, 0
+            lib.ck_loopback_close(token)
+            raise
+
+    def _serve(self) -> None:
+        app = self.app
+        app._native = tls.create(dataclasses.asdict(app.limits), app._options)
+        app._equip(app._native)
+        self._tell_routes()
+        calls.app_listen(app._native, None, 80, 0)
+        self._handles = _ck_loop_handles()
 
     def _wire(self, me: Engine) -> None:
         """Let the bridge and the virtual loop know this engine as `me`."""

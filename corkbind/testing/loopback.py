@@ -9,7 +9,7 @@ import hashlib
 import ipaddress
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from corkbind._ffi import calls
 from corkbind._ffi import constants as ck
@@ -24,11 +24,15 @@ from corkbind.testing.oracles import Expected, LoopbackViolation, violations
 from corkbind.testing.reader import Response, read_response
 from corkbind.testing.requests import encode_request
 from corkbind.testing.schedule import LONG, Schedule, play
+from corkbind.testing.tls_client import TlsConnection, TlsEnd
+from corkbind.testing.tls_options import Contexts, Tls, TlsLike, tls_of
 from corkbind.testing.virtual_loop import SECOND
 from corkbind.testing.ws_client import WebSocketClient, open_websocket
 from corkbind.testing.ws_deflate import Offer
+from corkbind.tls import forget
 
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
 
     from typing_extensions import Self
@@ -66,9 +70,11 @@ class Loopback(Engine):
             does.
         allow_io: let the application use asyncio's sockets and threads' wake-ups.
         raise_app_errors: raise the first error of a handler from `run`.
+        tls: what clients speak of which `connect` is not told anything else; None = TLS where the app has AppOptions.
 
     Raises:
         OSError: 31 loops of this process are open.
+        TlsError: a file of the app's AppOptions cannot be used.
 
     Lifetime: to the end of the block, `close()`, or the last reference.
     """
@@ -81,6 +87,7 @@ class Loopback(Engine):
         *,
         allow_io: bool = False,
         raise_app_errors: bool = False,
+        tls: TlsLike = None,
     ) -> None:
         super().__init__(app, Choices(choices, seed), choices is not None, allow_io)
         self.raise_app_errors = raise_app_errors
@@ -89,22 +96,46 @@ class Loopback(Engine):
         #: Faults have been scripted since the beginning.
         self.troubled = False
         self._client: Connection | None = None
+        self._tls = tls
+        self._contexts = Contexts(app)
         self._started = False
         self._seed = seed
         self._masks = random.Random(seed)  # of WebSockets: their keys, and the masks of frames
 
     # -- Clients --
 
-    def connect(self, peer: tuple[str, int] | None = PEER) -> Connection:
+    @overload
+    def connect(self, peer: tuple[str, int] | None = PEER, tls: None = None) -> Connection: ...
+    @overload
+    def connect(self, peer: tuple[str, int] | None = PEER, *, tls: Tls | ssl.SSLContext | Literal[True]) -> TlsConnection: ...
+    @overload
+    def connect(self, peer: tuple[str, int] | None = PEER, *, tls: TlsLike) -> Connection: ...
+    def connect(self, peer: tuple[str, int] | None = PEER, tls: TlsLike = None) -> Connection:
         """Connect a client; the server accepts it in the next run.
 
         Args:
             peer: its address and port; None for one that has none, as on a Unix socket.
+            tls: how it speaks TLS, which makes it a TlsConnection: a Tls, a context, or True; False = plain bytes; None = as
+                the loopback was told, or else as the app does.
 
         Raises:
             ConnectionRefusedError: the app has closed its listener.
-            ValueError: the address is none.
+            ValueError: the address is none, or the server name cannot be asked for.
+            TypeError: `tls` is none of these.
         """
+        chosen = tls_of(tls, self._tls, self.app)
+        end = None if chosen is None else TlsEnd(chosen, self._contexts.of(chosen))
+        number = self._dial(peer)
+        identity = len(self.connections) + 1
+        connection = Connection(self, number, identity) if end is None else TlsConnection(self, number, identity, end)
+        self.connections.append(connection)
+        self._by_number[number] = connection
+        self._note(connection.id, "connect")
+        connection._begin()
+        return connection
+
+    def _dial(self, peer: tuple[str, int] | None) -> int:
+        """Return the number of a new client."""
         if peer is PEER:
             address, port = _PEER_IP, PEER[1]
         else:
@@ -118,11 +149,7 @@ class Loopback(Engine):
             raise ValueError(f"cannot connect from {peer}: a port is from 0 to 65535")
         if number < 0:
             raise MemoryError("cannot connect: out of memory, or more than 65536 clients")
-        connection = Connection(self, number, len(self.connections) + 1)
-        self.connections.append(connection)
-        self._by_number[number] = connection
-        self._note(connection.id, "connect")
-        return connection
+        return number
 
     # -- Running --
 
@@ -207,12 +234,18 @@ class Loopback(Engine):
     def feed(self, data: bytes) -> bytes:
         """Return all that a fresh connection is sent for these bytes, then drop it.
 
-        Runs until idle; time passes as far as handlers wait for it.
+        Runs until idle; time passes as far as handlers wait for it. Where clients speak
+        TLS, `data` and what is returned are the plaintext.
 
         Raises:
-            LoopbackViolation, BaseException: as run.
+            LoopbackViolation: as run, or the TLS handshake has failed.
+            BaseException: as run.
         """
         data = bytes(data)
+        if self._tls is not None or self.app._options is not None:
+            chosen = tls_of(None, self._tls, self.app)
+            if chosen is not None:
+                return self._feed_tls(data, chosen)
         with self._entered():
             number = _ck_loopback_connect(_PEER_IP, 4, PEER[1])
             if number < 0:
@@ -235,6 +268,29 @@ class Loopback(Engine):
                     self._rewind()
         self._raise_errors()
         return writes[0] if len(writes) == 1 else b"".join(writes)
+
+    def _feed_tls(self, data: bytes, tls: Tls) -> bytes:
+        client = self.connect(tls=tls)
+        client.send(data)
+        with self._entered():
+            since = len(self._lives)
+            self.loop.busy = False
+            try:
+                self._finish(since=since)
+            finally:
+                _ck_loopback_reset(client._number, _ECONNRESET)
+                self._settle()
+                if self.loop.busy:
+                    self._cancel_tasks()
+                self.connections.remove(client)
+                del self._by_number[client._number]
+                _ck_loopback_forget(client._number)
+                client._gone = True
+                if self.loop.now and not self._by_number:
+                    self._rewind()
+        self._raise_errors()
+        client.require_handshake()
+        return client.received
 
     def request(
         self,
@@ -273,6 +329,7 @@ class Loopback(Engine):
         self.finish()
         data = client.recv()
         answer = read_response(data, 0, method, client.closed is not None)
+        client.require_handshake()
         if answer is None:
             raise LoopbackViolation(f"{method} {target} has no answer, only {data[:200]!r}")
         response, end = answer
@@ -289,6 +346,7 @@ class Loopback(Engine):
         peer: tuple[str, int] | None = PEER,
         *,
         answer: bool = True,
+        tls: TlsLike = None,
     ) -> WebSocketClient:
         """Open a WebSocket: connect, and do the opening handshake strictly.
 
@@ -298,7 +356,7 @@ class Loopback(Engine):
             protocols: subprotocols to offer.
             headers: further fields; one that is written anyway takes its place.
             deflate: offer permessage-deflate: True, or parameters such as {"server_max_window_bits": 10}.
-            peer: as for connect.
+            peer, tls: as for connect.
             answer: let the client do what clients do by themselves: answer pings and close frames, and end the connection then.
 
         Raises:
@@ -306,7 +364,7 @@ class Loopback(Engine):
             WebSocketError: it is 101, and wrong.
             LoopbackViolation: no answer comes.
         """
-        return open_websocket(self, target, protocols, headers, deflate, peer, answer)
+        return open_websocket(self, target, protocols, headers, deflate, peer, tls, answer)
 
     # -- Faults --
 
@@ -447,6 +505,7 @@ class Loopback(Engine):
         with self._entered():
             self._drop_clients()
             self.app._unequip(self.app._native)
+            forget(self.app._native)
             self.app._native = 0
         token, self._token = self._token, 0
         left = lib.ck_loopback_close(token)

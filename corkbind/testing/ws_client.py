@@ -17,6 +17,7 @@ from corkbind.testing.ws_reader import Event, FrameReader, WebSocketError
 if TYPE_CHECKING:
     from corkbind.testing.connection import Connection
     from corkbind.testing.loopback import Loopback
+    from corkbind.testing.tls_options import TlsLike
 
 Mask = bytes | Literal[False] | None
 
@@ -249,6 +250,7 @@ def open_websocket(
     headers: Iterable[tuple[str, str]],
     deflate: bool | Offer | None,
     peer: tuple[str, int] | None,
+    tls: TlsLike,
     answer: bool,
 ) -> WebSocketClient:
     """Connect, and do the opening handshake; `Loopback.websocket` says the rest."""
@@ -257,9 +259,10 @@ def open_websocket(
     given = list(headers)
     offer = write_offer(deflate)
     request = encode_handshake(target, key, given, protocols, offer)
-    connection = loopback.connect(peer)
+    connection = loopback.connect(peer, tls=tls)
     connection.send(request)
     loopback.finish()
+    connection.require_handshake()
     received = connection.recv()
     found = read_response(received, 0, "GET", connection.closed is not None)
     if found is None:
