@@ -10,30 +10,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import gc
 import logging
 import os
 import ssl
-import subprocess
-import sys
-import textwrap
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import tls_wire as tls
-from harness import SECONDS, Peer, environment, request, take_response, tool, tool_environment, until
+from harness import SECONDS, request, until
 from tls_material import Material
-from tls_wire import DATA, HANDSHAKE, Raw, Wire, alerts_in, hello, listed, numbers, protocols, record
+from tls_stage import TLS12, TLS13, Stage, alive, both, served
+from tls_wire import DATA, HANDSHAKE, Raw, Wire, alerts_in, hello, listed, numbers, record
 
-from corkbind import App, AppOptions, BodyIncomplete, HttpRequest, HttpResponse, Limits, TlsError
+from corkbind import Limits
 from corkbind._ffi.loader import lib
-
-VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
-TLS12, TLS13 = VERSIONS
-both = pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
 
 
 @pytest.fixture(scope="module")
@@ -41,67 +33,9 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     return Material(tmp_path_factory.mktemp("tls"))
 
 
-class Stage:
-    """Hold an app, and what its handlers have seen."""
-
-    def __init__(self, options: AppOptions, **settings: Any) -> None:
-        self.app = app = App(options, **settings)
-        self.seen: list[str] = []
-        self.held: list[HttpResponse] = []
-        self.stats: dict[str, Any] = {}
-        app.get("/", lambda res, req: res.end("hello"))
-        app.post("/", self._echo)
-        app.get("/hold", self._hold)
-        app.get("/cut", lambda res, req: res.write("half").flush().close())
-        app.get("/old", lambda res, req: res.write("to the ").write("end").end(end_connection=True))
-
-    async def _echo(self, res: HttpResponse, req: HttpRequest) -> None:
-        res.on_aborted(lambda res: self.seen.append("aborted"))
-        self.seen.append("begun")
-        try:
-            body = await req.body()
-        except BodyIncomplete:
-            self.seen.append("incomplete")
-            raise
-        self.seen.append(body.decode())
-        res.end(body)
-
-    def _hold(self, res: HttpResponse, req: HttpRequest) -> None:
-        res.on_aborted(lambda res: self.seen.append("aborted"))
-        self.held.append(res)
-
-    async def beside(self, client: Callable[[Any], Any]) -> Any:
-        """Serve, and run a blocking client beside it."""
-        async with self.app.serving() as address:
-            done = await asyncio.to_thread(client, address)
-            self.stats = self.app.stats()  # afterwards they are gone
-            return done
-
-    def run(self, client: Callable[[Any], Any]) -> Any:
-        """Serve for a blocking client; return what it returns."""
-        return asyncio.run(self.beside(client))
-
-    @property
-    def failures(self) -> int:
-        """Return how many connections have ended for what clients did wrong."""
-        return int((self.stats or self.app.stats())["tls_failures"])
-
-
 @pytest.fixture
 def stage(material: Material) -> Stage:
     return Stage(material.options())
-
-
-def alive(wire: Wire) -> None:
-    """See that a connection still answers, with a request under our own seal."""
-    wire.send(wire.seal(request("/")))
-    assert wire.read_to(b"hello").startswith(b"HTTP/1.1 200")
-
-
-def served(address: Any, material: Material) -> None:
-    """See that the server goes on, on a new connection."""
-    with Wire(address, material) as wire:
-        alive(wire)
 
 
 # -- Before the handshake --

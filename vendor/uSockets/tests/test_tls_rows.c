@@ -128,6 +128,97 @@ static void who_waits_runs_out_of_time(void) {
     tls_close();
 }
 
+/* ---- Early data ----------------------------------------------------------- */
+
+static void move(SSL *from, SSL *to) {
+    static char buffer[16384];
+    for (int n; (n = BIO_read(SSL_get_wbio(from), buffer, sizeof buffer)) > 0;) CHECK_EQUAL(BIO_write(SSL_get_rbio(to), buffer, n), n);
+}
+
+static SSL *in_memory(SSL_CTX *made) {
+    SSL *ssl = SSL_new(made);
+    BIO *in = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
+    BIO_set_mem_eof_return(in, -1);
+    BIO_set_mem_eof_return(out, -1);
+    SSL_set_bio(ssl, in, out);
+    return ssl;
+}
+
+/* Returns a session of another server, one that takes early data. */
+static SSL_SESSION *session_that_allows(uint32_t early_bytes) {
+    struct us_socket_context_options_t files = shown("server");
+    SSL_CTX *giving = speaking(TLS1_3_VERSION), *taking = speaking(TLS1_3_VERSION);
+    CHECK(SSL_CTX_use_certificate_file(giving, files.cert_file_name, SSL_FILETYPE_PEM) == 1);
+    CHECK(SSL_CTX_use_PrivateKey_file(giving, files.key_file_name, SSL_FILETYPE_PEM) == 1);
+    CHECK(SSL_CTX_set_max_early_data(giving, early_bytes) == 1);
+    SSL *server = in_memory(giving), *taker = in_memory(taking);
+    SSL_set_accept_state(server);
+    SSL_set_connect_state(taker);
+    char byte;
+    for (int i = 0; i < 4; i++) {
+        (void) SSL_read(taker, &byte, 1); /* makes the handshake, and takes tickets */
+        move(taker, server);
+        (void) SSL_read(server, &byte, 1);
+        move(server, taker);
+    }
+    ERR_clear_error();
+    SSL_SESSION *session = SSL_get1_session(taker);
+    CHECK_EQUAL(SSL_SESSION_get_max_early_data(session), early_bytes);
+    SSL_set_shutdown(taker, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    SSL_free(server);
+    SSL_free(taker);
+    SSL_CTX_free(giving);
+    SSL_CTX_free(taking);
+    return session;
+}
+
+/* TL-23: early data is off. A client that sends some all the same is told, and what it sends
+ * when the handshake is over arrives; who sends a lot of it is cut off. */
+static void early_data_is_dropped(void) {
+    SSL_SESSION *session = session_that_allows(1024 * 1024);
+    size_t written;
+    tls_open();
+    for (int times = 1; times <= 100; times += 99) {
+        struct peer *p = peer_of(TLS1_3_VERSION);
+        SSL_set_session(p->ssl, session);
+        for (int i = 0; i < times; i++) CHECK(SSL_write_early_data(p->ssl, text, 1000, &written) == 1 && written == 1000);
+        pass(p);
+        CHECK(greet(p) || times > 1);
+        pass(p);
+        CHECK_EQUAL(seen.bytes, 0);
+        CHECK_EQUAL(seen.closed, times > 1);
+        if (times == 1) {
+            CHECK_EQUAL(SSL_get_early_data_status(p->ssl), SSL_EARLY_DATA_REJECTED);
+            CHECK(!SSL_session_reused(p->ssl));
+            tell(p, "late", 4);
+            CHECK_EQUAL(seen.bytes, 4);
+            us_socket_context_close(1, context);
+            seen.bytes = seen.closed = seen.opened = 0;
+        }
+        peer_free(p);
+        settle();
+    }
+    SSL_SESSION_free(session);
+    tls_close();
+}
+
+/* TL-23: no session of ours allows any. */
+static void our_sessions_allow_no_early_data(void) {
+    char byte;
+    tls_open();
+    us_socket_context_on_data(1, context, echo);
+    struct peer *p = greeted(TLS1_3_VERSION);
+    tell(p, "x", 1);
+    CHECK_EQUAL(listen_to(p, &byte, 1), 1);
+    SSL_SESSION *session = SSL_get1_session(p->ssl);
+    CHECK(SSL_SESSION_is_resumable(session));
+    CHECK_EQUAL(SSL_SESSION_get_max_early_data(session), 0);
+    SSL_SESSION_free(session);
+    peer_free(p);
+    settle();
+    tls_close();
+}
+
 /* ---- A peer that does not read ------------------------------------------- */
 
 /* TL-08: tickets that the peer does not take hold nothing up but what is behind them. */
@@ -494,6 +585,8 @@ int main(void) {
     RUN(the_queue_of_errors);
     RUN(who_is_in_is_served_while_others_come);
     RUN(who_waits_runs_out_of_time);
+    RUN(early_data_is_dropped);
+    RUN(our_sessions_allow_no_early_data);
     RUN(tickets_that_nobody_takes);
     RUN(answers_that_nobody_takes);
     RUN(no_input_is_lost);
