@@ -200,7 +200,7 @@ int ck_udp_cork(uint32_t handle)
     if (!udp) {
         return error;
     }
-    if (udp->depth == UINT16_MAX) {
+    if (udp->depth >= UINT16_MAX - 1) { /* one is for callbacks */
         return CK_NOMEM;
     }
     udp->depth++;
