@@ -1,4 +1,4 @@
-"""Receive the core's callbacks: seven thunks, and functions for requests and WebSockets.
+"""Receive the core's callbacks: thunks, and functions for requests and WebSockets.
 
 Each thunk finds its object by number, calls it, catches everything and returns
 None: no C code ever uses a value of Python. KeyboardInterrupt and SystemExit
@@ -26,6 +26,7 @@ from corkbind._ffi.layouts import (
     DeferredCallback,
     RequestCallback,
     TlsFailedCallback,
+    UdpCallback,
     UncorkedCallback,
     WebSocketCallback,
     WritableCallback,
@@ -57,6 +58,13 @@ class WebSocketFollower(Protocol):
         """Take note of a message, a ping or pong, the end, or that all has left."""
 
 
+class UdpFollower(Protocol):
+    """Follow a datagram socket."""
+
+    def core_udp(self, event: int, payload: Any, number: int) -> None:
+        """Take a batch of datagrams, or note that all has left or something was refused."""
+
+
 class ThreadState(threading.local):
     """Hold what the thunks need to know about the loop of their thread."""
 
@@ -69,6 +77,8 @@ entries: Final[list[Callable[[int], None]]] = []
 live: Final[dict[int, Follower]] = {}
 #: By the handle of a WebSocket, until its end.
 websockets: Final[dict[int, WebSocketFollower]] = {}
+#: By the handle of a datagram socket, until it is closed.
+datagrams: Final[dict[int, UdpFollower]] = {}
 #: Who looks where writes outside any cork come from, by the handle of a watched app.
 watchers: Final[dict[int, Callable[[], None]]] = {}
 #: Who is told what clients do wrong in TLS, by the handle of an app.
@@ -153,6 +163,15 @@ def _tls_failed(app: int, reason: bytes, plain: int) -> None:
         keep(error)
 
 
+def _udp(handle: int, event: int, payload: Any, number: int) -> None:
+    try:
+        follower = datagrams.get(handle)
+        if follower is not None:
+            follower.core_udp(event, payload, number)
+    except BaseException as error:
+        keep(error)
+
+
 def _websocket(handle: int, event: int, payload: Any, number: int) -> None:
     websockets[handle].happened(event, payload, number)
 
@@ -168,6 +187,7 @@ CALLBACKS: Final = ck_callbacks(
     uncorked=UncorkedCallback(_uncorked),
     websocket=WebSocketCallback(),  # _websocket
     tls_failed=TlsFailedCallback(_tls_failed),
+    udp=UdpCallback(_udp),
 )
 
 lib.ck_python_entries(id(entries), id(_websocket), id(keep))  # none is ever freed

@@ -125,5 +125,14 @@ CK_WS_WAITS: Final = 0
 CK_WS_SENT: Final = 1
 CK_WS_DROPPED: Final = 2
 
+# enum ck_udp_event
+CK_UDP_EVENT_DATA: Final = 1
+CK_UDP_EVENT_DRAIN: Final = 2
+CK_UDP_EVENT_ERROR: Final = 3
+
+# Flags of ck_udp_create
+CK_UDP_MANUAL: Final = 1
+CK_UDP_DETAILS: Final = 2
+
 # The longest buffer that an int of a hot row can name.
 HOT_LENGTH: Final = 0x7FFFFFFF

@@ -32,6 +32,7 @@ DeferredCallback = PYFUNCTYPE(None)
 UncorkedCallback = PYFUNCTYPE(None, c_uint)
 WebSocketCallback = PYFUNCTYPE(None, c_uint, c_int, py_object, c_int)
 TlsFailedCallback = PYFUNCTYPE(None, c_uint, c_char_p, c_int)
+UdpCallback = PYFUNCTYPE(None, c_uint, c_int, py_object, c_int)
 
 
 class ck_stats(Structure):
@@ -54,6 +55,22 @@ class ck_stats(Structure):
         ("connections", c_uint64),
         ("open", c_uint64),
         ("flushes", c_uint64 * CK_FLUSH_REASONS),
+    ]
+
+
+class ck_datagram_stats(Structure):
+    """Hold the counters of a datagram socket."""
+
+    _fields_ = [
+        ("datagrams", c_uint64),
+        ("sends", c_uint64),
+        ("bytes", c_uint64),
+        ("received", c_uint64),
+        ("receives", c_uint64),
+        ("received_bytes", c_uint64),
+        ("dropped", c_uint64),
+        ("failed", c_uint64),
+        ("lost", c_uint64),
     ]
 
 
@@ -139,6 +156,7 @@ class ck_callbacks(Structure):
         ("uncorked", UncorkedCallback),
         ("websocket", WebSocketCallback),
         ("tls_failed", TlsFailedCallback),
+        ("udp", UdpCallback),
     ]
 
 

@@ -30,6 +30,7 @@ from corkbind._ffi.layouts import (
     ck_connection_info,
     ck_counters,
     ck_follower,
+    ck_datagram_stats,
     ck_limits,
     ck_python,
     ck_stats,
@@ -214,10 +215,21 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_follow", c_int, (c_uint, POINTER(ck_follower), c_void_p)),
     Row("ck_app_native_route", c_int, (c_uint, c_int, POINTER(c_int), POINTER(c_void_p))),
     Row("ck_api_table", c_void_p, ()),
+    # Datagrams
+    Row("ck_udp_create", c_uint, (c_char_p, c_int, c_uint64, c_int, POINTER(c_int))),
+    Row("ck_udp_close", c_int, (c_uint,)),
+    Row("ck_udp_port", c_int, (c_uint,)),
+    Row("ck_py_udp_address", py_object, (c_uint,)),
+    Row("ck_udp_send", c_int, HOT),
+    Row("ck_udp_buffered", c_int, HOT),
+    Row("ck_udp_cork", c_int, HOT),
+    Row("ck_udp_uncork", c_int, HOT),
+    Row("ck_udp_flush", c_int, HOT),
+    Row("ck_udp_stats", c_int, (c_uint, POINTER(ck_datagram_stats))),
 )
 
 #: Functions that the core makes (ck_python_functions) and that are no entries: they take objects.
-MADE_ONLY: Final = frozenset({"ck_ws_send_bytes", "ck_ws_send_text"})
+MADE_ONLY: Final = frozenset({"ck_udp_send_to", "ck_ws_send_bytes", "ck_ws_send_text"})
 
 
 def declare(library: Any) -> None:

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "datagrams.h"
 #include "deflate.h"
 #include "http.h"
 
@@ -318,6 +319,8 @@ static void destroy_all(ck_loop *loop, enum ck_kind kind)
         if (slot.handle && slot.kind == (uint32_t) kind) {
             if (kind == CK_KIND_APP) {
                 (void) ck_app_destroy(slot.handle);
+            } else if (kind == CK_KIND_UDP) {
+                (void) ck_udp_close(slot.handle);
             } else {
                 ck_exchange_free(slot.object);
             }
@@ -331,6 +334,7 @@ void ck_loop_destroy(ck_loop *loop)
     ck_corks_flush_all(loop, CK_FLUSH_CLOSE);
     destroy_all(loop, CK_KIND_APP);
     destroy_all(loop, CK_KIND_EXCHANGE);
+    destroy_all(loop, CK_KIND_UDP);
     while (loop->spare_exchanges) {
         ck_exchange *exchange = loop->spare_exchanges;
         loop->spare_exchanges = exchange->next;
@@ -339,6 +343,7 @@ void ck_loop_destroy(ck_loop *loop)
     ck_corks_free(loop);
     ck_deflate_free_shared(loop);
     us_loop_free(loop->us);
+    ck_datagrams_free(loop);
     unregister_loop(loop);
     ck_handles_free(&loop->handles);
     if (current == loop) {
@@ -396,8 +401,9 @@ static void end_iteration(ck_loop *loop)
     loop->stepping = true;
     ck_topics_deliver(loop);
     ck_corks_flush_all(loop, CK_FLUSH_ITERATION);
+    ck_datagrams_flush_all(loop);
     loop->stepping = false;
-    if (loop->resume_first || loop->due.first) {
+    if (loop->resume_first || loop->due.first || ck_datagrams_wait(loop)) {
         ck_loop_need_step(loop);
     }
 }
@@ -417,6 +423,7 @@ int ck_loop_step(void)
     /* First what other callbacks of the host loop have packed. */
     ck_topics_deliver(loop);
     ck_corks_flush_all(loop, CK_FLUSH_ITERATION);
+    ck_datagrams_flush_all(loop);
     resume_waiting(loop);
     int events = us_loop_step(loop->us);
     resume_waiting(loop);

@@ -11,6 +11,7 @@
 #include "topic.h"
 
 struct ck_connection;
+struct ck_datagrams;
 struct ck_deflate_loop;
 struct ck_exchange;
 
@@ -24,6 +25,7 @@ typedef struct ck_loop {
     ck_corks corks;
     struct ck_deflate_loop *deflate;    /* what its WebSockets compress with; NULL until one does */
     ck_due due;
+    struct ck_datagrams *datagrams;     /* what its datagram sockets share; NULL until there is one */
     struct ck_exchange *spare_exchanges;
     unsigned spare_count;
     struct ck_connection *resume_first; /* connections with input to go on with; see ck_loop_resume_later */

@@ -24,6 +24,12 @@ const ck_python *ck_python_bound(void);
 /* Returns the length of a bytes object, given where its bytes stand. */
 size_t ck_python_length(const char *bytes);
 
+/* Forgets the exception that is set, if one is. */
+void ck_python_forget_error(void);
+
+/* Sets the exception that says why a handle names nothing. Returns NULL. */
+void *ck_python_stale(int error);
+
 /* Calls the data callback with a bytes object of these bytes. Returns false when
  * there was no memory for one. */
 bool ck_python_data(struct ck_exchange *exchange, const char *data, size_t length, bool last);

@@ -10,6 +10,7 @@
  * beside its bytes, as to the entry, and must lie within them. */
 #include <limits.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include "python.h"
 
@@ -149,6 +150,10 @@ OF_HANDLE(ck_ws_cork)
 OF_HANDLE(ck_ws_uncork)
 OF_HANDLE(ck_ws_flush)
 OF_HANDLE(ck_ws_buffered)
+OF_HANDLE(ck_udp_buffered)
+OF_HANDLE(ck_udp_cork)
+OF_HANDLE(ck_udp_uncork)
+OF_HANDLE(ck_udp_flush)
 OBJECT_OF_HANDLE(ck_py_method)
 OBJECT_OF_HANDLE(ck_py_target)
 OBJECT_OF_HANDLE(ck_py_path)
@@ -205,6 +210,27 @@ static void *call_ck_ws_send_text(void *self, void *const *a, ptrdiff_t given)
     return size <= INT_MAX ? number(ck_ws_send(handle, data, (int) size, first)) : wrong(TOO_LONG);
 }
 
+/* A datagram of bytes, to an address of a str and a number. */
+static void *call_ck_udp_send_to(void *self, void *const *a, ptrdiff_t given)
+{
+    uint32_t handle;
+    char *data;
+    ptrdiff_t size, host_size;
+    int port;
+    (void) self;
+    if (!counted(given, 4) || !take_handle(a[0], &handle) || !take_bytes(a[1], &data, &size) || !take_int(a[3], &port)) {
+        return NULL;
+    }
+    const char *host = ck_python_bound()->text_view(a[2], &host_size);
+    if (!host) {
+        return NULL;
+    }
+    if (strlen(host) != (size_t) host_size) { /* a NUL in it would end it */
+        return number(CK_VALUE);
+    }
+    return number(ck_udp_send(handle, data, size <= INT_MAX ? (int) size : INT_MAX, host, port));
+}
+
 OF_SEVERAL(ck_ws_close, 4, int code; char *reason; int length,
            take_int(a[1], &code) && take_text(a + 2, &reason, &length),
            number(ck_ws_close(handle, code, reason, length)))
@@ -224,6 +250,7 @@ static method_definition definitions[] = {
     NONE(ck_loop_step), NONE(ck_corked),
     ONE(ck_keep), ONE(ck_release), ONE(ck_alive), ONE(ck_cork), ONE(ck_uncork), ONE(ck_flush), ONE(ck_has_started),
     ONE(ck_want_writable), ONE(ck_fail), ONE(ck_ws_cork), ONE(ck_ws_uncork), ONE(ck_ws_flush), ONE(ck_ws_buffered),
+    ONE(ck_udp_buffered), ONE(ck_udp_cork), ONE(ck_udp_uncork), ONE(ck_udp_flush), SOME(ck_udp_send_to),
     ONE(ck_py_method), ONE(ck_py_target), ONE(ck_py_path), ONE(ck_py_query), ONE(ck_py_host), ONE(ck_py_headers),
     ONE(ck_py_body_take),
     SOME(ck_status), SOME(ck_body_ask), SOME(ck_ws_pause), SOME(ck_py_parameter), SOME(ck_status_line), SOME(ck_write),

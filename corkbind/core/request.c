@@ -46,17 +46,23 @@ static void let_go_error(void *error[3])
     let_go(error[2]);
 }
 
+void ck_python_forget_error(void)
+{
+    void *error[3];
+    take_error(error);
+    let_go_error(error);
+}
+
 /* Hands an exception to Python. What comes of that is not looked at: a second
  * exception ends here. */
 static void hand_over_error(void)
 {
-    void *error[3], *second[3];
+    void *error[3];
     take_error(error);
     py.error_normalize(&error[0], &error[1], &error[2]);
     if (error[1]) {
         let_go(py.call(entry_failed, error[1], (void *) NULL));
-        take_error(second);
-        let_go_error(second);
+        ck_python_forget_error();
     }
     let_go_error(error);
 }
@@ -109,7 +115,7 @@ bool ck_python_data(ck_exchange *exchange, const char *data, size_t length, bool
 
 /* Says why there is no exchange. A NULL without an exception would be taken for
  * an object by some bindings. */
-static void *stale(int error)
+void *ck_python_stale(int error)
 {
     py.error_set(py.value_error, error == CK_THREAD ? "the handle belongs to another thread" : "the handle is stale");
     return NULL;
@@ -142,14 +148,14 @@ void *ck_py_method(uint32_t handle)
 {
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
-    return exchange ? span_text(exchange, exchange->head.method_name) : stale(error);
+    return exchange ? span_text(exchange, exchange->head.method_name) : ck_python_stale(error);
 }
 
 void *ck_py_target(uint32_t handle)
 {
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
-    return exchange ? span_text(exchange, exchange->head.target) : stale(error);
+    return exchange ? span_text(exchange, exchange->head.target) : ck_python_stale(error);
 }
 
 void *ck_py_path(uint32_t handle)
@@ -159,14 +165,14 @@ void *ck_py_path(uint32_t handle)
     if (exchange && !exchange->head.path.length) {
         return text(exchange->head.asterisk ? "*" : "/", 1);
     }
-    return exchange ? span_text(exchange, exchange->head.path) : stale(error);
+    return exchange ? span_text(exchange, exchange->head.path) : ck_python_stale(error);
 }
 
 void *ck_py_query(uint32_t handle)
 {
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
-    return exchange ? span_text(exchange, exchange->head.query) : stale(error);
+    return exchange ? span_text(exchange, exchange->head.query) : ck_python_stale(error);
 }
 
 void *ck_py_host(uint32_t handle)
@@ -176,7 +182,7 @@ void *ck_py_host(uint32_t handle)
     if (exchange && !exchange->head.host.length) {
         return none();
     }
-    return exchange ? span_text(exchange, exchange->head.host) : stale(error);
+    return exchange ? span_text(exchange, exchange->head.host) : ck_python_stale(error);
 }
 
 /* ---- Fields ---- */
@@ -214,7 +220,7 @@ void *ck_py_header(uint32_t handle, const char *name, int length)
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
     if (!exchange) {
-        return stale(error);
+        return ck_python_stale(error);
     }
     const ck_head *head = &exchange->head;
     size_t size = length > 0 ? (size_t) length : 0;
@@ -261,7 +267,7 @@ void *ck_py_headers(uint32_t handle)
 {
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
-    void *list = exchange ? py.list_new(0) : stale(error);
+    void *list = exchange ? py.list_new(0) : ck_python_stale(error);
     if (!list) {
         return NULL;
     }
@@ -281,7 +287,7 @@ void *ck_py_trailers(uint32_t handle)
 {
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
-    void *list = exchange ? py.list_new(0) : stale(error);
+    void *list = exchange ? py.list_new(0) : ck_python_stale(error);
     if (!list || exchange->body_state != CK_BODY_DONE) {
         return list;
     }
@@ -317,7 +323,7 @@ void *ck_py_parameter(uint32_t handle, int index)
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
     if (!exchange) {
-        return stale(error);
+        return ck_python_stale(error);
     }
     if (index < 0 || index >= exchange->match.parameter_count) {
         return none();
@@ -345,7 +351,7 @@ void *ck_py_remote_address(uint32_t handle)
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
     if (!exchange) {
-        return stale(error);
+        return ck_python_stale(error);
     }
     char address[16];
     int length = 0;
@@ -361,7 +367,7 @@ void *ck_py_proxied_address(uint32_t handle)
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
     if (!exchange) {
-        return stale(error);
+        return ck_python_stale(error);
     }
     const ck_proxied *proxied = exchange->connection ? &exchange->connection->proxied : NULL;
     return proxied && proxied->length ? py.bytes_new((const char *) proxied->address, proxied->length) : none();
@@ -392,7 +398,7 @@ void *ck_py_body_take(uint32_t handle)
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
     if (!exchange) {
-        return stale(error);
+        return ck_python_stale(error);
     }
     if (exchange->body_state != CK_BODY_DONE) {
         return none();

@@ -27,13 +27,7 @@ bool ck_websocket_tell(const ck_websocket *websocket, int event, void *payload, 
 {
     const ck_python *py = ck_python_bound();
     if (!payload) {
-        void *error[3] = {NULL, NULL, NULL};
-        py->error_fetch(&error[0], &error[1], &error[2]);
-        for (int i = 0; i < 3; i++) {
-            if (error[i]) {
-                py->decref(error[i]);
-            }
-        }
+        ck_python_forget_error();
         return false;
     }
     ck_python_websocket(websocket->connection->stream.loop, websocket->handle, event, payload, number);

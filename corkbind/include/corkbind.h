@@ -113,6 +113,19 @@ typedef struct ck_stats {
     uint64_t flushes[CK_FLUSH_REASONS];
 } ck_stats;
 
+/* What a datagram socket has done. */
+typedef struct ck_datagram_stats {
+    uint64_t datagrams;         /* sent */
+    uint64_t sends;             /* system calls that sent */
+    uint64_t bytes;             /* of payload, handed to the kernel */
+    uint64_t received;          /* datagrams */
+    uint64_t receives;          /* system calls that received */
+    uint64_t received_bytes;
+    uint64_t dropped;           /* not taken, because too much waited for the kernel */
+    uint64_t failed;            /* refused by the kernel */
+    uint64_t lost;              /* received, and there was no memory to hand them over */
+} ck_datagram_stats;
+
 /* The same for the requests of one route, and for one connection. */
 typedef struct ck_counters {
     uint64_t requests;          /* given to the route */
@@ -205,6 +218,19 @@ enum ck_ws_sent {
     CK_WS_DROPPED = 2        /* nothing was sent: too much waits */
 };
 
+/* What the udp callback reports. */
+enum ck_udp_event {
+    CK_UDP_EVENT_DATA = 1,   /* a list of (bytes, (host, port)); the number is how many were received */
+    CK_UDP_EVENT_DRAIN = 2,  /* all that waited for the kernel has left */
+    CK_UDP_EVENT_ERROR = 3   /* the kernel refused a datagram to (host, port), the last of those; the number is its errno */
+};
+
+/* Flags of ck_udp_create. */
+enum {
+    CK_UDP_MANUAL = 1,       /* outside a cork each datagram leaves at once */
+    CK_UDP_DETAILS = 2       /* datagrams are (bytes, (host, port), (destination, ecn)) */
+};
+
 /* What the core calls. Nothing that a callback returns is used: results travel
  * by calls. A callback may call every entry but ck_loop_step and ck_loop_close. */
 typedef struct ck_callbacks {
@@ -232,6 +258,9 @@ typedef struct ck_callbacks {
     /* The client of a TLS app did something wrong in TLS, or (`plain`) speaks plain
      * text; its connection ends. `reason` is for people. Must only look. May be NULL. */
     void (*tls_failed)(uint32_t app, const char *reason, int plain);
+    /* Something has happened on a datagram socket (enum ck_udp_event); `payload` is a
+     * Python object. Runs corked. NULL where there are none. */
+    void (*udp)(uint32_t udp, int event, void *payload, int number);
 } ck_callbacks;
 
 /* What follows an exchange of a route of ck_app_route_native, in place of the loop's
@@ -298,7 +327,8 @@ CK_EXPORT void ck_python_entries(void *entries, void *websocket, void *failed);
 /* Appends to a list, for the hottest entries, functions that check their arguments and
  * cost a third of a call through ctypes. Each has the entry's name, and is called as the
  * entry; ck_ws_send_bytes and ck_ws_send_text are ck_ws_send of a bytes object and of a
- * str: (websocket, object, first). Returns 0, or -1 with an exception. */
+ * str: (websocket, object, first); ck_udp_send_to is ck_udp_send of a bytes object to a
+ * str and a number: (udp, data, host, port). Returns 0, or -1 with an exception. */
 CK_EXPORT int ck_python_functions(void *list);
 
 /* ---- The loop of the calling thread ---- */
@@ -659,6 +689,31 @@ CK_EXPORT int ck_follow(uint32_t handle, const ck_follower *follower, void *user
 CK_EXPORT int ck_app_native_route(uint32_t app, int index, int *method, const char **pattern);
 /* Returns the table of what is here and in libusockets.h, as corkbind_api.h declares it. */
 CK_EXPORT const struct ck_api *ck_api_table(void);
+/* ---- Datagrams ---- */
+
+/* Opens a datagram socket of the thread's loop. `host` is an address, NULL = all
+ * interfaces; `port` 0 = a free one. `backlog` is the bytes that may wait for the kernel
+ * before datagrams are dropped; the flags are CK_UDP_. All sockets of a loop share a
+ * buffer of 1024 packets for receiving and one for sending, touched as they are used.
+ * Returns its handle, or 0 with *error set to an errno: EINVAL for what is no address,
+ * EOPNOTSUPP without a loop of sockets. */
+CK_EXPORT uint32_t ck_udp_create(const char *host, int port, uint64_t backlog, int flags, int *error);
+/* Sends what is packed, and closes. No callback runs any more. */
+CK_EXPORT int ck_udp_close(uint32_t udp);
+CK_EXPORT int ck_udp_port(uint32_t udp);
+CK_EXPORT void *ck_py_udp_address(uint32_t udp);                                 /* (host, port) */
+/* [hot] Packs a datagram. It leaves with the others when the last cork is closed, at the
+ * end of the iteration, or before when 1024 or 256 KiB are packed. `host` is an address
+ * that ends with a NUL, an IPv6 one with the number of its zone behind a %.
+ * Returns 1, 0 when it was dropped: too much waits for the kernel; CK_VALUE: no address
+ * or port, CK_NAME: the zone is no number, CK_STATE: the socket has no addresses of that
+ * family, CK_LENGTH: more than a datagram holds (65507 bytes, 65527 over IPv6). */
+CK_EXPORT int ck_udp_send(uint32_t udp, const char *data, int length, const char *host, int port);
+CK_EXPORT int ck_udp_buffered(uint32_t udp);                                     /* [hot] bytes packed or waiting, addresses included */
+CK_EXPORT int ck_udp_cork(uint32_t udp);                                         /* [hot] nests */
+CK_EXPORT int ck_udp_uncork(uint32_t udp);                                       /* [hot] the outermost one sends */
+CK_EXPORT int ck_udp_flush(uint32_t udp);                                        /* [hot] sends, and stays corked */
+CK_EXPORT int ck_udp_stats(uint32_t udp, ck_datagram_stats *stats);
 
 #ifdef __cplusplus
 }

@@ -35,6 +35,7 @@ CTYPES: dict[str, Any] = {
     "ck_limits *": ctypes.POINTER(layouts.ck_limits),
     "ck_ws_limits *": ctypes.POINTER(layouts.ck_ws_limits),
     "ck_stats *": ctypes.POINTER(layouts.ck_stats),
+    "ck_datagram_stats *": ctypes.POINTER(layouts.ck_datagram_stats),
     "ck_counters *": ctypes.POINTER(layouts.ck_counters),
     "ck_connection_info *": ctypes.POINTER(layouts.ck_connection_info),
     "ck_abi_entry *": ctypes.POINTER(layouts.ck_abi_entry),

@@ -29,7 +29,7 @@ enum {
     UNLIMITED = -1,
 };
 
-enum fd_kind { FD_FREE, FD_OTHER, FD_POLLER, FD_EVENT, FD_LISTENER, FD_PEER };
+enum fd_kind { FD_FREE, FD_OTHER, FD_POLLER, FD_EVENT, FD_LISTENER, FD_PEER, FD_DATAGRAMS };
 
 /* The client's end of a connection. */
 typedef struct peer {
@@ -59,6 +59,7 @@ typedef struct fd_entry {
     enum fd_kind kind;
     peer *client;
     uint64_t count;
+    bool full;        /* of datagrams: the kernel takes no more */
     bool polled;
     uint32_t events;
     void *data;
@@ -99,7 +100,7 @@ static struct {
     ck_limits limits;
     handler handlers[ROUTES_MAX];
     int routes;
-    handler aborted, body, data, writable, websocket; /* besides the record */
+    handler aborted, body, data, writable, websocket, udp; /* besides the record */
     int event;              /* the second argument of the callback that runs */
     int number;             /* the last of the websocket callback */
     const object *part;     /* that of the data callback */
@@ -374,6 +375,8 @@ static inline uint32_t ready_events(const fd_entry *entry)
         events |= client->room != 0 || failed ? EPOLLOUT : 0;
         return (events & entry->events) | (failed ? EPOLLERR : 0);
     }
+    case FD_DATAGRAMS:
+        return ((entry->count ? EPOLLIN : 0u) | (entry->full ? 0u : EPOLLOUT)) & entry->events;
     default:
         return 0;
     }
@@ -655,8 +658,16 @@ static inline void on_websocket(uint32_t handle, int event, void *payload, int n
     call_also(world.websocket, handle, event);
 }
 
+static inline void on_udp(uint32_t handle, int event, void *payload, int number)
+{
+    const object *made = payload;
+    record("udp %d %d %.*s|", event, number, (int) made->length, made->data);
+    world.number = number;
+    call_also(world.udp, handle, event);
+}
+
 static const ck_callbacks world_callbacks = {on_request, on_aborted, on_body, on_data, on_writable, on_deferred, on_uncorked,
-    on_websocket, NULL};
+    on_websocket, NULL, on_udp};
 
 static const ck_limits limits_default = {
     .body = 1048576, .backlog = 16777216, .line = 8192, .head = 32768, .field = 16384, .fields = 100,

@@ -264,6 +264,16 @@ int bsd_local_port(struct us_sys_t *sys, int fd) {
     return sys->getsockname(sys, fd, (struct sockaddr *) &storage, &length) ? -1 : port_of(&storage);
 }
 
+int bsd_local_address(struct us_sys_t *sys, int fd, void *address, int capacity) {
+    struct sockaddr_storage storage = {.ss_family = AF_UNSPEC};
+    unsigned int length = sizeof storage;
+    if (sys->getsockname(sys, fd, (struct sockaddr *) &storage, &length)) return 0;
+    length = bsd_address_size(&storage);
+    if (capacity < 0 || length > (unsigned int) capacity) return 0;
+    memcpy(address, &storage, length);
+    return (int) length;
+}
+
 int bsd_remote_port(struct us_sys_t *sys, int fd) {
     struct sockaddr_storage storage = {.ss_family = AF_UNSPEC};
     unsigned int length = sizeof storage;

@@ -18,7 +18,7 @@
 #define ACCEPT_BATCH 256
 #define ACCEPT_DELAY_MIN_MS 100
 #define ACCEPT_DELAY_MAX_MS 1000
-#define SEND_DELAY_MS 100
+#define RETRY_DELAY_MS 100
 
 /* ---- Lists --------------------------------------------------------------- */
 
@@ -302,17 +302,20 @@ static void retry_accepting(struct us_loop_t *loop) {
 
 static void retry_timer_ran_out(struct us_timer_t *timer) {
     struct us_loop_t *loop = us_timer_loop(timer);
-    int sends_wait = loop->sends_wait;
-    loop->sends_wait = 0; /* those that fail again arm the timer again */
-    if (sends_wait) us_internal_visit_sockets(loop, us_internal_socket_retry);
+    int retries_wait = loop->retries_wait;
+    loop->retries_wait = 0; /* those that fail again arm the timer again */
+    if (retries_wait) {
+        us_internal_visit_sockets(loop, us_internal_socket_retry);
+        us_internal_udp_retry(loop);
+    }
     retry_accepting(loop);
 }
 
-/* Sees to it that us_internal_socket_retry runs soon. Returns 0, or -1 when it will not. */
-int us_internal_retry_send_later(struct us_loop_t *loop) {
-    if (loop->sends_wait) return 0;
-    if (!loop->retry_timer || us_internal_timer_arm(loop->retry_timer, retry_timer_ran_out, SEND_DELAY_MS, 0)) return -1;
-    loop->sends_wait = 1;
+/* Sees to it that us_internal_socket_retry and us_internal_udp_retry run soon. Returns 0, or -1 when it will not. */
+int us_internal_retry_later(struct us_loop_t *loop) {
+    if (loop->retries_wait) return 0;
+    if (!loop->retry_timer || us_internal_timer_arm(loop->retry_timer, retry_timer_ran_out, RETRY_DELAY_MS, 0)) return -1;
+    loop->retries_wait = 1;
     return 0;
 }
 

@@ -32,7 +32,8 @@ enum us_internal_poll_flags {
 
     SOCKET_CONNECTING = 1 << 15, /* not open yet: nothing is said and heard, on_close is not owed */
 
-    SOCKET_SEND_LATER = 1 << 10 /* the kernel had no memory for a send: waits for the retry timer */
+    SOCKET_SEND_LATER = 1 << 10, /* the kernel had no memory for a send: waits for the retry timer */
+    UDP_RECEIVE_LATER = 1 << 11  /* the same for datagrams that wait */
 };
 
 /* What the kernel reported besides readiness. */
@@ -128,7 +129,7 @@ struct us_loop_t {
 
     struct us_timer_t *retry_timer;
     int accept_delay_ms; /* 0 while accepting works */
-    int sends_wait;      /* some socket is SOCKET_SEND_LATER, and the timer is armed */
+    int retries_wait;    /* some socket is SOCKET_SEND_LATER or UDP_RECEIVE_LATER, and the timer is armed */
     int spare_fd;
 
     struct us_internal_tls_loop *tls; /* what all TLS sockets share, from the first TLS context on */
@@ -165,7 +166,7 @@ void us_internal_context_link(struct us_socket_context_t *context, struct us_soc
 void us_internal_context_unlink(struct us_socket_t *s);
 void us_internal_visit_sockets(struct us_loop_t *loop, void (*visit)(struct us_socket_t *s));
 void us_internal_listener_ready(struct us_listen_socket_t *ls);
-int us_internal_retry_send_later(struct us_loop_t *loop);
+int us_internal_retry_later(struct us_loop_t *loop);
 int us_internal_prepare_retries(struct us_loop_t *loop);
 
 /* connect.c */
@@ -174,6 +175,7 @@ void us_internal_forget_addresses(struct us_socket_t *s);
 
 /* udp.c */
 void us_internal_udp_ready(struct us_udp_socket_t *s, int error, int events);
+void us_internal_udp_retry(struct us_loop_t *loop);
 
 /* socket.c */
 struct us_socket_t *us_internal_socket_open(struct us_socket_context_t *context, int fd, unsigned int ext_size, int is_client, char *ip, int ip_length);
@@ -212,6 +214,7 @@ void bsd_shutdown_write(struct us_sys_t *sys, int fd);
 void bsd_shutdown_read(struct us_sys_t *sys, int fd);
 int bsd_pending_error(struct us_sys_t *sys, int fd);
 int bsd_local_port(struct us_sys_t *sys, int fd);
+int bsd_local_address(struct us_sys_t *sys, int fd, void *address, int capacity); /* its length; 0: unknown, or longer */
 int bsd_remote_port(struct us_sys_t *sys, int fd);
 int bsd_remote_address(struct us_sys_t *sys, int fd, struct bsd_address *address);
 int bsd_bind_udp(struct us_sys_t *sys, const char *host, int port);

@@ -118,6 +118,10 @@ LIBUS_EXPORT void us_udp_packet_buffer_free(struct us_udp_packet_buffer_t *buf);
  * Invalidates `s` after the iteration. */
 LIBUS_EXPORT void us_udp_socket_close(struct us_udp_socket_t *s);
 
+/* Writes the local address of a datagram socket, a struct sockaddr_in or sockaddr_in6.
+ * Returns its length, or 0: unknown, closed, or longer than `capacity`. */
+LIBUS_EXPORT int us_udp_socket_local_address(struct us_udp_socket_t *s, void *address, int capacity);
+
 /* Stops (0) or resumes (1) reading; data waits in the kernel meanwhile. A paused
  * socket still reports errors and hang-ups. No effect on a closed socket. */
 LIBUS_EXPORT void us_socket_read_enabled(struct us_socket_t *s, int enabled);

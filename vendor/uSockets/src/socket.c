@@ -218,7 +218,7 @@ static int can_send(const struct us_socket_t *s) {
 /* Without the timer nobody would try again: better to spin. */
 static void send_later(struct us_socket_t *s) {
     set_flag(s, SOCKET_WANTS_WRITE);
-    if (us_internal_retry_send_later(s->context->loop)) {
+    if (us_internal_retry_later(s->context->loop)) {
         change_polling(s, s->p.events | LIBUS_SOCKET_WRITABLE);
     } else {
         set_flag(s, SOCKET_SEND_LATER);

@@ -190,6 +190,25 @@ static void drained(struct us_udp_socket_t *s) {
     (void) us_internal_poll_change(s->loop, &s->p, s->p.events & ~LIBUS_SOCKET_WRITABLE);
 }
 
+/* For want of memory nothing is received, and what waits would be reported for ever.
+ * Without the timer nobody would look again: better to spin. */
+static void receive_later(struct us_udp_socket_t *s) {
+    if (us_internal_retry_later(s->loop)) return;
+    if (us_internal_poll_change(s->loop, &s->p, s->p.events & ~LIBUS_SOCKET_READABLE) == 0) s->p.flags |= UDP_RECEIVE_LATER;
+}
+
+static int polled_for(const struct us_udp_socket_t *s) {
+    return s->p.events | (s->p.flags & UDP_RECEIVE_LATER ? LIBUS_SOCKET_READABLE : 0);
+}
+
+void us_internal_udp_retry(struct us_loop_t *loop) {
+    for (struct us_udp_socket_t *s = loop->udp_sockets; s; s = s->next) {
+        if (!(s->p.flags & UDP_RECEIVE_LATER)) continue;
+        if (us_internal_poll_change(loop, &s->p, polled_for(s)) == 0) s->p.flags &= (uint16_t) ~UDP_RECEIVE_LATER;
+        else (void) us_internal_retry_later(loop);
+    }
+}
+
 void us_internal_udp_ready(struct us_udp_socket_t *s, int error, int events) {
     /* An error is about some packet sent before, not about the socket. Asking takes
      * it away, or it would be reported for ever. */
@@ -198,6 +217,7 @@ void us_internal_udp_ready(struct us_udp_socket_t *s, int error, int events) {
     if (is_dead(s) || !(events & LIBUS_SOCKET_READABLE)) return;
     int count = us_udp_socket_receive(s, s->buffer);
     if (count > 0) s->data_cb(s, s->buffer, count);
+    else if (count < 0 && (errno == ENOMEM || errno == ENOBUFS)) receive_later(s);
 }
 
 /* ---- Life ---------------------------------------------------------------- */
@@ -251,7 +271,8 @@ struct us_udp_socket_t *us_create_udp_socket(struct us_loop_t *loop, struct us_u
     s->data_cb = data_cb;
     s->drain_cb = drain_cb;
     s->user = user;
-    if (s->buffer && open_at(s, host, port, data_cb ? LIBUS_SOCKET_READABLE : 0) == 0) {
+    int prepared = s->buffer && (!data_cb || us_internal_prepare_retries(loop) == 0);
+    if (prepared && open_at(s, host, port, data_cb ? LIBUS_SOCKET_READABLE : 0) == 0) {
         link_to_loop(s);
         return s;
     }
@@ -278,11 +299,15 @@ int us_udp_socket_bind(struct us_udp_socket_t *s, const char *hostname, unsigned
         errno = is_dead(s) ? EBADF : EINVAL;
         return -1;
     }
-    return open_at(s, hostname, (int) port, s->p.events);
+    return open_at(s, hostname, (int) port, polled_for(s));
 }
 
 int us_udp_socket_bound_port(struct us_udp_socket_t *s) {
     return s->port;
+}
+
+int us_udp_socket_local_address(struct us_udp_socket_t *s, void *address, int capacity) {
+    return is_dead(s) ? 0 : bsd_local_address(s->loop->sys, s->p.fd, address, capacity);
 }
 
 void *us_udp_socket_user(struct us_udp_socket_t *s) {

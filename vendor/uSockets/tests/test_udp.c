@@ -353,16 +353,81 @@ static void errors_of_the_kernel_are_told(void) {
     end();
 }
 
+/* The packet that waits is not reported again before the timer has run out. */
+static void without_memory_receiving_waits_for_the_timer(void) {
+    static const int errors[] = {ENOMEM, ENOBUFS};
+    for (int i = 0; i < 2; i++) {
+        open_loop();
+        faults.virtual_time = 1;
+        struct us_udp_socket_t *s = create(count_packets, NULL), *other = create(count_packets, NULL);
+        int fd = peer_of(us_udp_socket_bound_port(s)), waits = faults.calls[CALL_EPOLL_WAIT];
+        fail_next(CALL_RECVMMSG, errors[i], 1000000);
+        say(fd, "x");
+        pump(&faults.calls[CALL_RECVMMSG], 5);
+        CHECK_EQUAL(faults.armed_ms, 100);
+        CHECK_EQUAL(faults.calls[CALL_EPOLL_WAIT] - waits, 9); /* of the packet, the timer, the packet, ... */
+        CHECK_EQUAL(received, 0);
+        CHECK_EQUAL(us_udp_socket_bind(other, "127.0.0.1", 0), 0); /* moving keeps what is polled for */
+        fail_nothing();
+        pump(&received, 1);
+        say(fd, "y");
+        pump(&received, 2);
+        close(fd);
+        us_udp_socket_close(s);
+        us_udp_socket_close(other);
+        end();
+    }
+}
+
+static void a_socket_that_waits_for_the_timer_moves_and_closes(void) {
+    open_loop();
+    struct us_udp_socket_t *s = create(count_packets, NULL), *closed = create(count_packets, NULL);
+    int fds[] = {peer_of(us_udp_socket_bound_port(s)), peer_of(us_udp_socket_bound_port(closed))};
+    fail_next(CALL_RECVMMSG, ENOMEM, 1);
+    say(fds[0], "x");
+    say(fds[1], "x");
+    pump(&faults.calls[CALL_RECVMMSG], 2);
+    us_udp_socket_close(closed);
+    CHECK_EQUAL(us_udp_socket_bind(s, "127.0.0.1", 0), 0); /* there it is looked at at once */
+    close(fds[0]);
+    fds[0] = peer_of(us_udp_socket_bound_port(s));
+    say(fds[0], "y");
+    pump(&received, 1);
+    close(fds[0]);
+    close(fds[1]);
+    us_udp_socket_close(s);
+    end();
+}
+
+static void where_it_is_bound(void) {
+    struct sockaddr_in6 found;
+    struct sockaddr_in four;
+    open_loop();
+    struct us_udp_socket_t *s = create(NULL, NULL);
+    CHECK_EQUAL(us_udp_socket_local_address(s, &found, sizeof found), sizeof four);
+    memcpy(&four, &found, sizeof four);
+    CHECK(four.sin_family == AF_INET && four.sin_addr.s_addr == htonl(INADDR_LOOPBACK));
+    CHECK_EQUAL(ntohs(four.sin_port), us_udp_socket_bound_port(s));
+    CHECK_EQUAL(us_udp_socket_local_address(s, &found, sizeof four - 1), 0);
+    CHECK_EQUAL(us_udp_socket_local_address(s, &found, -1), 0);
+    fail_next(CALL_GETSOCKNAME, ENOBUFS, 0);
+    CHECK_EQUAL(us_udp_socket_local_address(s, &found, sizeof found), 0);
+    us_udp_socket_close(s);
+    CHECK_EQUAL(us_udp_socket_local_address(s, &found, sizeof found), 0);
+    end();
+}
+
 /* ---- Life ---------------------------------------------------------------- */
 
 static void creation_fails_whole(void) {
     static const struct { enum call call; int error; } faulty[] = {{CALL_ALLOC, ENOMEM}, {CALL_SOCKET, EMFILE}, {CALL_BIND, EACCES},
-        {CALL_GETSOCKNAME, ENOBUFS}, {CALL_EPOLL_CTL, ENOSPC}};
+        {CALL_GETSOCKNAME, ENOBUFS}, {CALL_EPOLL_CTL, ENOSPC}, {CALL_TIMERFD_CREATE, EMFILE}};
     open_loop();
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         fail_next(faulty[i].call, faulty[i].error, 9);
         CHECK(us_create_udp_socket(loop, NULL, count_packets, NULL, "127.0.0.1", 0, NULL) == NULL);
         CHECK_EQUAL(errno, faulty[i].error);
+        if (faulty[i].call == CALL_EPOLL_CTL) end(), open_loop(); /* without the timer */
     }
     fail_next(CALL_ALLOC, ENOMEM, 0);
     faults.at = ++faults.until; /* the buffer */
@@ -503,6 +568,9 @@ int main(void) {
     RUN(drains_after_a_short_send);
     RUN(drains_again_when_filled_in_the_callback);
     RUN(errors_of_the_kernel_are_told);
+    RUN(without_memory_receiving_waits_for_the_timer);
+    RUN(a_socket_that_waits_for_the_timer_moves_and_closes);
+    RUN(where_it_is_bound);
     RUN(creation_fails_whole);
     RUN(moves_to_another_address);
     RUN(closing_in_callbacks);
