@@ -71,7 +71,16 @@ extern "C" {
     ENTRY(us_udp_packet_buffer_free) ENTRY(us_udp_socket_close) ENTRY(us_socket_read_enabled) \
     ENTRY(us_socket_sendfile) ENTRY(us_socket_last_error) ENTRY(us_tls_error) ENTRY(us_socket_context_alpn) \
     ENTRY(us_socket_context_plain_answer) ENTRY(us_socket_context_on_tls_failure) ENTRY(us_socket_unsent) \
-    ENTRY(us_socket_was_truncated) ENTRY(us_loop_tls_records) ENTRY(us_loop_sends)
+    ENTRY(us_socket_was_truncated) ENTRY(us_loop_tls_records) ENTRY(us_loop_sends) \
+    ENTRY(ck_loop_alive) ENTRY(ck_loop_busy) ENTRY(ck_loop_iteration) ENTRY(ck_udp_create) ENTRY(ck_udp_close) \
+    ENTRY(ck_udp_port) ENTRY(ck_udp_send) ENTRY(ck_udp_buffered) ENTRY(ck_udp_cork) ENTRY(ck_udp_uncork) \
+    ENTRY(ck_udp_flush) ENTRY(ck_udp_stats) ENTRY(us_loop_alive) ENTRY(us_udp_socket_local_address) \
+    ENTRY(us_socket_context_on_handshake) ENTRY(us_socket_context_verify) ENTRY(us_socket_context_peer_name) \
+    ENTRY(us_socket_context_offer_protocols) ENTRY(us_adopt_connected_socket) \
+    ENTRY(us_socket_tls_is_established) ENTRY(us_socket_tls_version) ENTRY(us_socket_tls_cipher) \
+    ENTRY(us_socket_tls_alpn) ENTRY(us_socket_tls_is_resumed) ENTRY(us_socket_context_tls_settings) \
+    ENTRY(us_socket_context_refuse_server_name) ENTRY(us_socket_context_prepare) ENTRY(us_socket_context_renew) \
+    ENTRY(us_hostname_fit) ENTRY(us_hostname_valid)
 
 #define CK_API_MEMBER(name) CK_API_POINTER(name) name;
 
