@@ -220,18 +220,18 @@ int us_internal_prepare_retries(struct us_loop_t *loop) {
     return loop->retry_timer ? 0 : -1;
 }
 
-static int prepare_listening(struct us_loop_t *loop, int socket_ext_size) {
-    if (socket_ext_size < 0) {
-        errno = EINVAL;
+static int prepare_listening(struct us_socket_context_t *context, int socket_ext_size) {
+    if (socket_ext_size < 0 || context->dead) {
+        errno = context->dead ? ECANCELED : EINVAL;
         return -1;
     }
-    return us_internal_prepare_retries(loop);
+    return us_internal_prepare_retries(context->loop);
 }
 
 struct us_listen_socket_t *us_socket_context_listen(int ssl, struct us_socket_context_t *context, const char *host, int port,
     int options, int socket_ext_size) {
     (void) ssl;
-    if (prepare_listening(context->loop, socket_ext_size)) return NULL;
+    if (prepare_listening(context, socket_ext_size)) return NULL;
     int fd = bsd_listen_tcp(context->loop->sys, host, port, options);
     return fd < 0 ? NULL : add_listener(context, fd, NULL, socket_ext_size);
 }
@@ -240,7 +240,7 @@ struct us_listen_socket_t *us_socket_context_listen_unix(int ssl, struct us_sock
     int options, int socket_ext_size) {
     (void) ssl;
     (void) options;
-    if (prepare_listening(context->loop, socket_ext_size)) return NULL;
+    if (prepare_listening(context, socket_ext_size)) return NULL;
     int fd = bsd_listen_unix(context->loop->sys, path);
     return fd < 0 ? NULL : add_listener(context, fd, path, socket_ext_size);
 }

@@ -113,6 +113,7 @@ struct us_loop_t {
     long long iteration, sends, tls_records;
     int alive;  /* polls that are not fallthrough */
     int busy;   /* inside an iteration */
+    int calling; /* callbacks that run now, which may be between iterations */
     int broken; /* some socket is SOCKET_BROKEN */
     int visiting;
 

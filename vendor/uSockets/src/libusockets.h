@@ -85,7 +85,7 @@ LIBUS_EXPORT void us_loop_free(struct us_loop_t *loop);
 LIBUS_EXPORT void *us_loop_ext(struct us_loop_t *loop);
 
 /* Iterates, waiting for events, until only fallthrough polls are left or the
- * wait fails for good. Starts the sweep timer. No effect inside an iteration.
+ * wait fails for good. Starts the sweep timer. No effect inside a callback.
  * Calls back: everything. */
 LIBUS_EXPORT void us_loop_run(struct us_loop_t *loop);
 
@@ -235,7 +235,7 @@ LIBUS_EXPORT void *us_socket_context_get_native_handle(int ssl, struct us_socket
  * `port` (0 = any free one: ask us_socket_local_port). `options` is a
  * LIBUS_LISTEN_ constant; accepted sockets get `socket_ext_size` bytes of ext.
  * Returns NULL with EADDRINUSE, EACCES, EADDRNOTAVAIL (also: host not found),
- * EINVAL (bad port), EMFILE, ENFILE, ENOMEM, ENOSPC.
+ * EINVAL (bad port), EMFILE, ENFILE, ENOMEM, ENOSPC, ECANCELED (the context is freed).
  * Owned by the context. Destructor: us_listen_socket_close. */
 LIBUS_EXPORT struct us_listen_socket_t *us_socket_context_listen(int ssl, struct us_socket_context_t *context,
     const char *host, int port, int options, int socket_ext_size);
@@ -253,7 +253,8 @@ LIBUS_EXPORT void us_listen_socket_close(int ssl, struct us_listen_socket_t *ls)
 /* Makes a socket of a connected stream descriptor, such as one taken over by
  * on_pre_open, maybe in another thread's loop. `addr_ip` and `addr_ip_length`
  * are passed to on_open.
- * Returns NULL with ENOMEM or ENOSPC; the descriptor is then still the caller's.
+ * Returns NULL with ENOMEM, ENOSPC, or ECANCELED when the context is freed; the descriptor
+ * is then still the caller's.
  * Owns client_fd on success. Calls back: on_open; the result may be closed by
  * it (us_socket_is_closed). */
 LIBUS_EXPORT struct us_socket_t *us_adopt_accepted_socket(int ssl, struct us_socket_context_t *context,
@@ -262,7 +263,8 @@ LIBUS_EXPORT struct us_socket_t *us_adopt_accepted_socket(int ssl, struct us_soc
 /* Moves an open socket to `context` of the same loop with `ext_size` bytes of
  * ext (-1 = as it is); the common part of the ext, timeouts and poll state go
  * along. A closed socket is returned as it is.
- * Returns the socket, or NULL with ENOMEM or EINVAL: `s` is then unchanged.
+ * Returns the socket, or NULL with ENOMEM, EINVAL, or ECANCELED when `context` is freed:
+ * `s` is then unchanged.
  * Invalidates `s` after the iteration (it reads as closed until then) unless it
  * is returned. */
 LIBUS_EXPORT struct us_socket_t *us_socket_context_adopt_socket(int ssl, struct us_socket_context_t *context,

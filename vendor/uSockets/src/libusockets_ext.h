@@ -90,7 +90,7 @@ LIBUS_EXPORT int us_loop_fd(struct us_loop_t *loop);
 /* Runs one iteration without waiting: pre callback, ready events, timers and
  * wakeups, post callback, deferred frees.
  * Returns the number of ready polls, or -errno when the wait failed.
- * Calls back: everything. Must not be called from inside itself (-EBUSY). */
+ * Calls back: everything. Must not be called from inside a callback (-EBUSY). */
 LIBUS_EXPORT int us_loop_step(struct us_loop_t *loop);
 
 /* Returns the number of sockets, listeners, timers and polls that keep us_loop_run

@@ -10,7 +10,7 @@
  *   6. the memory of all that died since the last time is released.
  *
  * Nothing is released anywhere else, and an iteration never runs inside another
- * one or inside a sweep. So a pointer that a callback was given stays good until
+ * one, inside a sweep, or inside a callback that runs between iterations. So a pointer that a callback was given stays good until
  * it returns, whatever it and the functions it calls have closed. */
 #include "tls.h"
 
@@ -111,12 +111,16 @@ static int iterate(struct us_loop_t *loop, int timeout_ms) {
     return count;
 }
 
+static int is_entered(const struct us_loop_t *loop) {
+    return loop->busy || loop->visiting || loop->calling;
+}
+
 int us_loop_step(struct us_loop_t *loop) {
-    return loop->busy || loop->visiting ? -EBUSY : iterate(loop, 0);
+    return is_entered(loop) ? -EBUSY : iterate(loop, 0);
 }
 
 void us_loop_run(struct us_loop_t *loop) {
-    if (loop->busy || loop->visiting) return;
+    if (is_entered(loop)) return;
     us_loop_integrate(loop);
     while (loop->alive > 0 && iterate(loop, -1) >= 0) continue;
 }
@@ -210,7 +214,7 @@ struct us_loop_t *us_create_loop(void *hint, void (*wakeup_cb)(struct us_loop_t 
 }
 
 void us_loop_free(struct us_loop_t *loop) {
-    if (!loop->busy && !loop->visiting) destroy(loop);
+    if (!is_entered(loop)) destroy(loop);
 }
 
 void us_loop_abandon(struct us_loop_t *loop) {

@@ -61,6 +61,10 @@ static void change_polling(struct us_socket_t *s, int events) {
 /* Makes a socket of a connected descriptor, which is the caller's on failure. */
 struct us_socket_t *us_internal_socket_open(struct us_socket_context_t *context, int fd, unsigned int ext_size, int is_client, char *ip, int ip_length) {
     struct us_loop_t *loop = context->loop;
+    if (context->dead) {
+        errno = ECANCELED; /* its memory goes at the end of the iteration */
+        return NULL;
+    }
     struct us_socket_t *s = us_internal_alloc(loop, sizeof *s, ext_size);
     if (!s) return NULL;
     us_internal_poll_init(&s->p, fd, POLL_SOCKET, 0);
@@ -81,9 +85,12 @@ struct us_socket_t *us_internal_socket_open(struct us_socket_context_t *context,
 
 /* Tells that a socket is open, and lets a client of TLS begin. */
 struct us_socket_t *us_internal_socket_opened(struct us_socket_t *s, int is_client, char *ip, int ip_length) {
+    struct us_loop_t *loop = s->context->loop;
+    loop->calling++;
     struct us_socket_t *now = s->context->on_open ? s->context->on_open(s, is_client, ip, ip_length) : s;
     if (!now) now = s;
     if (is_client && now->tls) us_internal_tls_greet(now);
+    loop->calling--;
     return now;
 }
 
@@ -102,8 +109,10 @@ struct us_socket_t *us_socket_close(int ssl, struct us_socket_t *s, int code, vo
     s->p.fd = -1;
     loop->alive--;
     us_internal_bury(loop, &s->p);
+    loop->calling++;
     if (s->p.flags & SOCKET_CONNECTING) us_internal_forget_addresses(s);
     else if (context->on_close) context->on_close(s, code, reason);
+    loop->calling--;
     return s;
 }
 
@@ -355,6 +364,10 @@ struct us_socket_t *us_socket_context_adopt_socket(int ssl, struct us_socket_con
     if (is_dead(s)) return s;
     if (s->p.type != POLL_SOCKET || s->p.flags & SOCKET_CONNECTING || context->loop != s->context->loop || ext_size < -1) {
         errno = EINVAL;
+        return NULL;
+    }
+    if (context->dead) {
+        errno = ECANCELED;
         return NULL;
     }
     struct us_socket_t *to = s;

@@ -227,6 +227,59 @@ static void a_failed_taking_in_leaves_the_descriptor(void) {
     close_with_child();
 }
 
+/* Its memory is there until the iteration ends, as it is for an on_close of its sockets. */
+static void nothing_enters_a_context_that_is_freed(void) {
+    int ends[2];
+    struct us_socket_t *s;
+    fixture_open_on(faults_reset(), "");
+    int fd = unix_client(&s);
+    struct us_socket_context_t *freed = make_context(0);
+    us_socket_context_free(0, freed);
+    CHECK(!us_socket_context_adopt_socket(0, freed, s, -1) && errno == ECANCELED);
+    CHECK(!us_socket_context_adopt_socket(0, freed, s, 100) && errno == ECANCELED);
+    CHECK(!us_socket_is_closed(0, s) && us_socket_context(0, s) == context);
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+    CHECK(!us_adopt_accepted_socket(0, freed, ends[0], 0, NULL, 0) && errno == ECANCELED);
+    CHECK(!us_adopt_connected_socket(0, freed, ends[0], 0, NULL, 0) && errno == ECANCELED);
+    CHECK(!us_socket_context_listen(0, freed, "127.0.0.1", 0, 0, 0) && errno == ECANCELED);
+    CHECK(!us_socket_context_listen_unix(0, freed, "/tmp", 0, 0) && errno == ECANCELED);
+    CHECK(!us_socket_context_connect(0, freed, "127.0.0.1", 1, NULL, 0, 0) && errno == ECANCELED);
+    close(ends[0]);
+    close(ends[1]);
+    us_socket_close(0, s, 0, NULL);
+    close(fd);
+    fixture_close();
+    CHECK_EQUAL(faults.memory, 0);
+}
+
+static struct us_socket_t *open_as_client(struct us_socket_t *s, int is_client, char *ip, int ip_length) {
+    CHECK_EQUAL(is_client, 1);
+    return count_open(s, is_client, ip, ip_length);
+}
+
+static void a_connected_descriptor_becomes_a_client(void) {
+    fixture_open_on(faults_reset(), "127.0.0.1");
+    struct us_socket_context_t *clients = make_context(0);
+    us_socket_context_on_open(0, clients, open_as_client);
+    int fd = dial_listener();
+    fail_next(CALL_ALLOC, ENOMEM, 0);
+    CHECK(!us_adopt_connected_socket(0, clients, fd, 8, "\x7f\0\0\1", 4) && errno == ENOMEM);
+    fail_next(CALL_EPOLL_CTL, ENOSPC, 0);
+    CHECK(!us_adopt_connected_socket(0, clients, fd, 8, "\x7f\0\0\1", 4) && errno == ENOSPC);
+    fail_nothing();
+    faults.descriptors++;
+    struct us_socket_t *s = us_adopt_connected_socket(0, clients, fd, 8, "\x7f\0\0\1", 4);
+    CHECK(s && us_socket_is_established(0, s) && seen.ip_length == 4);
+    CHECK_EQUAL(us_socket_write(0, s, "hello", 5, 0), 5);
+    pump_bytes(5);
+    us_socket_close(0, s, 0, NULL);
+    pump(&seen.ended, 1);
+    us_socket_context_free(0, clients);
+    fixture_close();
+    CHECK_EQUAL(faults.memory, 0);
+    CHECK_EQUAL(faults.descriptors, 0);
+}
+
 int main(void) {
     RUN(in_its_own_data_callback);
     RUN(in_its_own_open_callback);
@@ -237,5 +290,7 @@ int main(void) {
     RUN(a_descriptor_taken_over_becomes_a_socket_later);
     RUN(closing_the_listener_before_open);
     RUN(a_failed_taking_in_leaves_the_descriptor);
+    RUN(nothing_enters_a_context_that_is_freed);
+    RUN(a_connected_descriptor_becomes_a_client);
     return check_result();
 }

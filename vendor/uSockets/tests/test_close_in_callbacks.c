@@ -198,6 +198,42 @@ static void closing_outside_a_step_is_released_by_the_next(void) {
     fixture_close();
 }
 
+static struct us_socket_t *step_in_close(struct us_socket_t *s, int code, void *reason) {
+    count_close(s, code, reason);
+    CHECK_EQUAL(us_loop_step(loop), -EBUSY);
+    us_loop_run(loop);
+    us_loop_free(loop);
+    CHECK_EQUAL(us_socket_is_closed(0, s), 1);
+    return s;
+}
+
+static struct us_socket_t *close_and_step_in_open(struct us_socket_t *s, int is_client, char *ip, int ip_length) {
+    count_open(s, is_client, ip, ip_length);
+    us_socket_close(0, s, 0, NULL);
+    CHECK_EQUAL(us_loop_step(loop), -EBUSY);
+    return s;
+}
+
+/* Else the socket would be released under its caller's feet. */
+static void callbacks_between_iterations_run_none(void) {
+    struct us_socket_t *s;
+    fixture_open_on(faults_reset(), "");
+    us_socket_context_on_close(0, context, step_in_close);
+    int fd = unix_client(&s);
+    us_socket_context_close(0, context);
+    CHECK_EQUAL(seen.closed, 1);
+    CHECK(us_socket_is_closed(0, s));
+    close(fd);
+    us_socket_context_on_open(0, context, close_and_step_in_open);
+    fd = unix_client(&s);
+    CHECK_EQUAL(seen.closed, 2);
+    CHECK(us_socket_is_closed(0, s));
+    close(fd);
+    CHECK(us_loop_step(loop) >= 0);
+    fixture_close();
+    CHECK_EQUAL(faults.memory, 0);
+}
+
 static void a_context_stays_usable_after_close(void) {
     fixture_open();
     int fd = client();
@@ -217,6 +253,7 @@ static void a_context_stays_usable_after_close(void) {
 int main(void) {
     RUN(every_action_in_every_callback);
     RUN(closing_outside_a_step_is_released_by_the_next);
+    RUN(callbacks_between_iterations_run_none);
     RUN(a_context_stays_usable_after_close);
     return check_result();
 }

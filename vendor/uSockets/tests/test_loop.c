@@ -123,7 +123,7 @@ static void contexts_refuse_what_is_not_there(void) {
 #ifdef LIBUS_NO_SSL
     CHECK(!encrypted && errno == ENOTSUP);
 #else
-    CHECK(encrypted && !us_socket_context_connect(0, encrypted, "127.0.0.1", 1, NULL, 0, 0) && errno == ENOTSUP);
+    CHECK(encrypted && !us_socket_context_connect(1, context, "127.0.0.1", 1, NULL, 0, 0) && errno == ENOTSUP);
     us_socket_context_free(1, encrypted);
 #endif
     CHECK(!us_create_socket_context(0, loop, -1, options) && errno == EINVAL);

@@ -505,6 +505,419 @@ static void few_sessions_are_kept(void) {
     close_both();
 }
 
+/* ---- Servers that are moved by hand -------------------------------------- */
+
+static SSL_CTX *showing(const char *name, int version) {
+    struct us_socket_context_options_t files = shown(name);
+    SSL_CTX *made = speaking(version);
+    CHECK(SSL_CTX_use_certificate_chain_file(made, files.cert_file_name) == 1);
+    CHECK(SSL_CTX_use_PrivateKey_file(made, files.key_file_name, SSL_FILETYPE_PEM) == 1);
+    return made;
+}
+
+/* A client of ours, and its server at the other end of a pair of unix sockets. */
+static struct peer *server_of(int version) {
+    int ends[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+    faults.descriptors++;
+    struct peer *p = peer_on(ends[1], showing("site", version));
+    SSL_set_accept_state(p->ssl);
+    CHECK_EQUAL(us_socket_context_peer_name(clients, "localhost"), 0);
+    CHECK(us_adopt_connected_socket(1, clients, ends[0], 8, NULL, 0) != NULL);
+    return p;
+}
+
+static struct peer *shaken_server(int version) {
+    struct peer *p = server_of(version);
+    int before = mine.handshakes;
+    CHECK(greet(p));
+    CHECK_EQUAL(mine.handshakes, before + 1);
+    return p;
+}
+
+static void open_clients(void) {
+    open_both("site", in_folder("root.pem"));
+}
+
+static void failed_by(struct peer *p, const char *reason, int plain) {
+    CHECK(mine.failures == 1 && mine.closed == 1 && mine.plain == plain);
+    CHECK_EQUAL(mine.code, EPROTO);
+    if (!strstr(mine.reason, reason)) fprintf(stderr, "%s\n", mine.reason);
+    CHECK(strstr(mine.reason, reason) != NULL);
+    CHECK(mine.bytes == 0 && mine.handshakes == 0);
+    peer_free(p);
+    close_both();
+}
+
+/* Lets the server have what the client has said, and drops it. */
+static void swallow(struct peer *p) {
+    char buffer[4096];
+    settle();
+    while (recv(p->fd, buffer, sizeof buffer, MSG_DONTWAIT) > 0) continue;
+}
+
+static void every_split_of_a_servers_flight(void) {
+    for (size_t piece = 1; piece < 6; piece++) {
+        for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+            open_clients();
+            struct peer *p = server_of(version);
+            p->piece = piece;
+            CHECK(greet(p) && SSL_version(p->ssl) == version);
+            CHECK_EQUAL(mine.handshakes, 1);
+            tell(p, "hello", 5);
+            CHECK(mine.bytes == 5 && memcmp(mine.got, "hello", 5) == 0);
+            CHECK_EQUAL(us_socket_write(1, mine.last, "world", 5, 0), 5);
+            char got[8];
+            CHECK(listen_to(p, got, 5) == 5 && memcmp(got, "world", 5) == 0);
+            peer_free(p);
+            settle();
+            close_both();
+        }
+    }
+}
+
+static void no_common_version(void) {
+    open_clients();
+    struct peer *p = server_of(TLS1_1_VERSION);
+    SSL_set_security_level(p->ssl, 0);
+    CHECK(!greet(p));
+    failed_by(p, "protocol version", 0);
+}
+
+static void plain_text_is_told_apart(void) {
+    static const char *const answers[] = {"HTTP/1.1 400 Bad Request\r\n\r\n", "220 mail.example ESMTP\r\n", "* OK IMAP4\r\n", "-ERR\r\n", "SSH-2.0-x\r\n"};
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        open_clients();
+        struct peer *p = server_of(TLS1_3_VERSION);
+        p->piece = i % 2;
+        peer_send_raw(p, answers[i], strlen(answers[i]));
+        failed_by(p, "the server speaks plain text", 1);
+    }
+}
+
+static void garbage_is_refused(void) {
+    static const char *const all[] = {"\xff\xff\xff\xff\xff\xff\xff", "\x16\x03\x03\x00\x04\x0e\x01\x02\x03\xee", "\x17\x03\x03\x00\x05hello", "\x16\x03\x03\xff\xff\xee\xee\xee", "\x80\x1c\x01\x03\x01"};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        char junk[32];
+        open_clients();
+        struct peer *p = server_of(TLS1_3_VERSION);
+        memset(junk, 0xee, sizeof junk);
+        strncpy(junk, all[i], sizeof junk - 1);
+        peer_send_raw(p, junk, sizeof junk);
+        failed_by(p, "", 0);
+    }
+}
+
+static void alerts_are_named(void) {
+    open_clients();
+    struct peer *p = server_of(TLS1_3_VERSION);
+    peer_send_raw(p, "\x15\x03\x03\x00\x02\x02\x28", 7);
+    failed_by(p, "handshake failure", 0);
+    open_clients();
+    p = server_of(TLS1_3_VERSION);
+    peer_send_raw(p, "\x15\x03\x03\x00\x02\x02\x70", 7);
+    failed_by(p, "unrecognized name", 0);
+    open_clients();
+    p = server_of(TLS1_3_VERSION);
+    peer_send_raw(p, "\x15\x03\x03\x00\x02\x01\x00", 7); /* close_notify */
+    failed_by(p, "the server closed the connection", 0);
+}
+
+/* Wherever the server's flight is cut off. */
+static void a_server_that_leaves_in_the_handshake(void) {
+    for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+        for (int part = 0; part < 16; part++) {
+            static char flight[8192];
+            open_clients();
+            struct peer *p = server_of(version);
+            settle();
+            ssize_t n = recv(p->fd, flight, sizeof flight, MSG_DONTWAIT);
+            CHECK(n > 0);
+            BIO_write(p->in, flight, (int) n);
+            CHECK(SSL_do_handshake(p->ssl) != 1);
+            int length = BIO_read(p->out, flight, sizeof flight);
+            CHECK(length > 16);
+            peer_send_raw(p, flight, (size_t) (length * part / 16));
+            shutdown(p->fd, SHUT_WR);
+            settle();
+            CHECK_EQUAL(mine.ended, 0);
+            failed_by(p, "the server closed the connection", 0);
+        }
+    }
+}
+
+static void a_reset_in_the_handshake(void) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t size = sizeof address;
+    int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(bind(listening, (struct sockaddr *) &address, size) == 0 && listen(listening, 1) == 0);
+    CHECK(getsockname(listening, (struct sockaddr *) &address, &size) == 0);
+    open_clients();
+    CHECK(us_socket_context_connect(1, clients, "127.0.0.1", ntohs(address.sin_port), NULL, 0, 8) != NULL);
+    int fd = accept(listening, NULL, NULL);
+    char byte;
+    CHECK_EQUAL(hear(fd, &byte, 1), 1);
+    reset(fd);
+    pump(&mine.closed, 1);
+    CHECK(mine.code == ECONNRESET && mine.failures == 0 && mine.opened == 1);
+    close(listening);
+    close_both();
+}
+
+static void a_handshake_that_stalls(void) {
+    open_clients();
+    struct peer *p = server_of(TLS1_3_VERSION);
+    us_socket_timeout(1, mine.last, 8);
+    swallow(p);
+    us_loop_sweep(loop);
+    CHECK_EQUAL(mine.timeouts, 0);
+    us_loop_sweep(loop);
+    CHECK(mine.timeouts == 1 && mine.closed == 1 && mine.code == ETIMEDOUT);
+    peer_free(p);
+    close_both();
+}
+
+static void the_end_of_a_server(void) {
+    for (int clean = 0; clean < 2; clean++) {
+        open_clients();
+        struct peer *p = shaken_server(TLS1_3_VERSION);
+        tell(p, "last", 4);
+        if (clean) SSL_shutdown(p->ssl);
+        pass(p);
+        if (!clean) shutdown(p->fd, SHUT_WR);
+        settle();
+        CHECK_EQUAL(mine.ended, 1);
+        CHECK_EQUAL(us_socket_was_truncated(mine.last), !clean);
+        CHECK_EQUAL(us_socket_write(1, mine.last, "still", 5, 0), 5);
+        us_socket_close(1, mine.last, 0, NULL);
+        char got[8];
+        CHECK(listen_to(p, got, 5) == 5 && notified(p));
+        peer_free(p);
+        CHECK_EQUAL(mine.failures, 0);
+        close_both();
+    }
+}
+
+static void a_record_that_was_changed(void) {
+    char record[64];
+    open_clients();
+    struct peer *p = shaken_server(TLS1_3_VERSION);
+    CHECK_EQUAL(SSL_write(p->ssl, "evil", 4), 4);
+    int length = BIO_read(p->out, record, sizeof record);
+    record[length - 1] ^= 1;
+    peer_send_raw(p, record, (size_t) length);
+    CHECK(mine.bytes == 0 && mine.failures == 1 && mine.closed == 1);
+    pass(p);
+    CHECK_EQUAL(alert_of(p), SSL_AD_BAD_RECORD_MAC);
+    peer_free(p);
+    close_both();
+}
+
+static void a_server_renegotiates_in_vain(void) {
+    open_clients();
+    struct peer *p = shaken_server(TLS1_2_VERSION);
+    CHECK(SSL_renegotiate(p->ssl) == 1 && SSL_do_handshake(p->ssl) == 1);
+    pass(p);
+    CHECK(mine.handshakes == 1);
+    if (mine.last) CHECK_EQUAL(us_socket_write(1, mine.last, "x", 1, 0), 1);
+    peer_free(p);
+    settle();
+    close_both();
+}
+
+static void endless_key_updates_are_cut_off(void) {
+    open_clients();
+    struct peer *p = shaken_server(TLS1_3_VERSION);
+    for (int i = 0; i < 1001; i++) CHECK(SSL_key_update(p->ssl, SSL_KEY_UPDATE_NOT_REQUESTED) == 1 && SSL_do_handshake(p->ssl) == 1);
+    pass(p);
+    CHECK(mine.closed == 1 && strstr(mine.reason, "too many"));
+    peer_free(p);
+    close_both();
+}
+
+/* What the kernel does not take of the first word waits, and a broken send ends the socket. */
+static void the_first_word_in_the_face_of_faults(void) {
+    open_clients();
+    faults.send_limit = 7;
+    CHECK(meet("localhost"));
+    CHECK(us_socket_unsent(mine.last) > 0 && us_socket_write(1, mine.last, "x", 1, 0) == 0);
+    faults.send_limit = 0;
+    pump(&mine.writable, 1);
+    talk();
+    close_both();
+    open_clients();
+    fail_next(CALL_SEND, EPIPE, 0);
+    CHECK(connect_to("127.0.0.1") != NULL);
+    pump(&mine.closed, 1);
+    CHECK(mine.code == EPIPE && mine.opened == 1 && mine.failures == 0);
+    close_both();
+    open_clients();
+    CHECK(connect_to("127.0.0.1") != NULL);
+    int allocations = faults.calls[CALL_ALLOC];
+    fail_next(CALL_ALLOC, ENOMEM, 100000); /* no TLS for it: it never opens */
+    pump(&mine.connect_errors, 1);
+    CHECK(mine.code == ENOMEM && mine.opened == 0 && faults.calls[CALL_ALLOC] > allocations);
+    fail_nothing();
+    settle();
+    close_both();
+}
+
+/* ---- Callbacks that do something ----------------------------------------- */
+
+enum callback { ON_OPEN, ON_HANDSHAKE, ON_WRITABLE, ON_DATA, ON_END, ON_FAILURE, ON_CLOSE, ON_TIMEOUT, CALLBACKS };
+enum action { CLOSE, CLOSE_DIRTY, SHUT_DOWN, MOVE, MOVE_TO_PLAIN, CLOSE_ALL, WRITE, ACTIONS };
+
+static struct {
+    enum callback in;
+    enum action what;
+    int done;
+    struct us_socket_context_t *child, *plain;
+} plan;
+
+static struct us_socket_t *act(enum callback here, struct us_socket_t *s) {
+    if (here != plan.in) return s;
+    plan.done++;
+    switch (plan.what) {
+    case CLOSE: return us_socket_close(1, s, 0, NULL);
+    case CLOSE_DIRTY: return us_socket_close(1, s, 9, NULL);
+    case SHUT_DOWN: us_socket_shutdown(1, s); return s;
+    case MOVE:
+    case MOVE_TO_PLAIN: {
+        struct us_socket_t *to = us_socket_context_adopt_socket(1, plan.what == MOVE ? plan.child : plan.plain, s, 64 + plan.done);
+        CHECK(to != NULL);
+        if (mine.last == s) mine.last = to;
+        return to;
+    }
+    case CLOSE_ALL: us_socket_context_close(1, clients); return s;
+    default: us_socket_write(1, s, "word", 4, 0); return s;
+    }
+}
+
+static struct us_socket_t *act_open(struct us_socket_t *s, int is_client, char *ip, int ip_length) {
+    us_socket_write(1, s, "early", 5, 0); /* refused: on_writable comes */
+    return act(ON_OPEN, my_open(s, is_client, ip, ip_length));
+}
+
+static struct us_socket_t *act_handshake(struct us_socket_t *s) {
+    return act(ON_HANDSHAKE, my_handshake(s));
+}
+
+static struct us_socket_t *act_writable(struct us_socket_t *s) {
+    return act(ON_WRITABLE, my_writable(s));
+}
+
+static struct us_socket_t *act_data(struct us_socket_t *s, char *data, int length) {
+    return act(ON_DATA, my_data(s, data, length));
+}
+
+static struct us_socket_t *act_end(struct us_socket_t *s) {
+    return act(ON_END, my_end(s));
+}
+
+static void act_failure(struct us_socket_t *s, const char *reason, int plain) {
+    my_failure(s, reason, plain);
+    act(ON_FAILURE, s);
+}
+
+static struct us_socket_t *act_close(struct us_socket_t *s, int code, void *reason) {
+    return act(ON_CLOSE, my_close(s, code, reason));
+}
+
+static struct us_socket_t *act_timeout(struct us_socket_t *s) {
+    mine.timeouts++;
+    return act(ON_TIMEOUT, s);
+}
+
+static void listen_and_act(struct us_socket_context_t *c) {
+    listen_to_clients(c);
+    us_socket_context_on_open(1, c, act_open);
+    us_socket_context_on_handshake(c, act_handshake);
+    us_socket_context_on_close(1, c, act_close);
+    us_socket_context_on_data(1, c, act_data);
+    us_socket_context_on_writable(1, c, act_writable);
+    us_socket_context_on_end(1, c, act_end);
+    us_socket_context_on_timeout(1, c, act_timeout);
+    us_socket_context_on_tls_failure(c, act_failure);
+}
+
+/* One connection in which every callback runs that is left to. */
+static void a_life(int fails) {
+    open_clients();
+    us_socket_context_on_writable(1, context, count_writable);
+    plan.child = us_create_child_socket_context(1, clients, 0);
+    plan.plain = make_context(0);
+    listen_and_act(clients);
+    listen_and_act(plan.child);
+    listen_and_act(plan.plain);
+    struct peer *p = server_of(TLS1_3_VERSION);
+    if (mine.last) us_socket_timeout(1, mine.last, 4);
+    us_loop_sweep(loop);
+    if (fails) peer_send_raw(p, "HTTP", 4);
+    else if (greet(p)) {
+        (void) SSL_write(p->ssl, "data", 4);
+        pass(p);
+        SSL_shutdown(p->ssl);
+        pass(p);
+    }
+    ERR_clear_error();
+    shutdown(p->fd, SHUT_WR);
+    settle();
+    peer_free(p);
+    settle();
+    us_socket_context_free(1, plan.child);
+    us_socket_context_free(1, plan.plain);
+    close_both();
+}
+
+static void every_action_in_every_callback(void) {
+    for (int in = 0; in < CALLBACKS; in++) {
+        for (int what = 0; what < ACTIONS; what++) {
+            plan.in = (enum callback) in;
+            plan.what = (enum action) what;
+            plan.done = 0;
+            a_life(in == ON_FAILURE);
+            CHECK(plan.done > 0);
+            if (check_failures_here) {
+                fprintf(stderr, "callback %d, action %d\n", in, what);
+                return;
+            }
+        }
+    }
+}
+
+/* A program may set up its SSL in on_open. */
+static struct us_socket_t *ask_for_another(struct us_socket_t *s, int is_client, char *ip, int ip_length) {
+    CHECK(SSL_set_tlsext_host_name(us_socket_get_native_handle(1, s), "another.example") == 1);
+    return my_open(s, is_client, ip, ip_length);
+}
+
+static void the_first_word_comes_after_on_open(void) {
+    open_both("site", NULL);
+    us_socket_context_on_open(1, clients, ask_for_another);
+    CHECK(meet("localhost"));
+    pump(&seen.opened, 1);
+    const char *asked = SSL_get_servername(us_socket_get_native_handle(1, seen.last), TLSEXT_NAMETYPE_host_name);
+    CHECK(asked && strcmp(asked, "another.example") == 0);
+    talk();
+    close_both();
+}
+
+static void giving_up_before_the_first_word(void) {
+    for (int how = 0; how < 4; how++) {
+        open_clients();
+        struct us_socket_t *s = connect_to("localhost");
+        switch (how) {
+        case 0: CHECK(us_socket_close_connecting(1, s) == s); break;
+        case 1: us_socket_close(1, s, 0, NULL); break;
+        case 2: us_socket_context_close(1, clients); break;
+        default: break; /* close_both does */
+        }
+        if (how < 3) settle();
+        CHECK(mine.opened == 0 && mine.closed == 0 && mine.connect_errors == 0);
+        close_both();
+    }
+}
+
 int main(void) {
     static const char *const names[] = {"root", "stranger", "self", "site", "guest"};
     make_folder();
@@ -528,6 +941,22 @@ int main(void) {
     RUN(a_certificate_is_shown_when_asked_for);
     RUN(sessions_are_gone_on_with);
     RUN(few_sessions_are_kept);
+    RUN(every_split_of_a_servers_flight);
+    RUN(no_common_version);
+    RUN(plain_text_is_told_apart);
+    RUN(garbage_is_refused);
+    RUN(alerts_are_named);
+    RUN(a_server_that_leaves_in_the_handshake);
+    RUN(a_reset_in_the_handshake);
+    RUN(a_handshake_that_stalls);
+    RUN(the_end_of_a_server);
+    RUN(a_record_that_was_changed);
+    RUN(a_server_renegotiates_in_vain);
+    RUN(endless_key_updates_are_cut_off);
+    RUN(the_first_word_in_the_face_of_faults);
+    RUN(every_action_in_every_callback);
+    RUN(the_first_word_comes_after_on_open);
+    RUN(giving_up_before_the_first_word);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         unlink(shown(names[i]).cert_file_name);
         unlink(shown(names[i]).key_file_name);
