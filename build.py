@@ -59,6 +59,10 @@ SANITIZER_OPTIONS = {"UBSAN_OPTIONS": "print_stacktrace=1", "ASAN_OPTIONS": "det
 # C tests whose subject scans bytes run again where char is unsigned, and without vector instructions.
 SCANNING = ("scan", "utf8", "ws_frame", "http_parser", "exhaustive", "router")
 PORTABILITY = ("-funsigned-char", "-DCK_PORTABLE_SCAN")
+# The tests of the sockets run again on the kqueue back end, over a kqueue of our own where there is none.
+SOCKET_TESTS = "vendor/uSockets/tests"
+KQUEUE = f"{SOCKET_TESTS}/fake_kqueue"
+ON_KQUEUE = ("-DLIBUS_USE_KQUEUE", f"-I{ROOT / SOCKET_TESTS}", f"-I{ROOT / KQUEUE}")
 TEST_SECONDS = 300
 WITHOUT_TLS = "-DLIBUS_NO_SSL"
 
@@ -414,7 +418,18 @@ def c_tests() -> list[CTest]:
             for source in sorted((ROOT / folder).glob("test_*.c")):
                 variants = [(flag,) for flag in PORTABILITY if any(word in source.stem for word in SCANNING)]
                 found += [CTest(source, sanitized_flavour(cc, *extra), c_files(*sources)) for extra in [(), *variants]]
+        found += kqueue_tests(cc)
     return found
+
+
+def kqueue_tests(cc: str) -> list[CTest]:
+    """Returns the tests of the sockets over the kqueue back end, and those of that back end itself."""
+    plain = sanitized_flavour(cc)
+    flavour = plain._replace(name=f"{plain.name}-kqueue", flags=(*plain.flags, *ON_KQUEUE))
+    over = c_files(SOURCES[0])
+    tests = [path for path in c_files(SOCKET_TESTS) if path.stem.startswith("test_")]
+    found = [CTest(source, flavour, [*over, ROOT / KQUEUE / "fake_kqueue.c"]) for source in tests]
+    return [*found, CTest(ROOT / KQUEUE / "test_kqueue.c", flavour, over)]
 
 
 def require_in_ci(missing: str) -> None:
@@ -564,6 +579,7 @@ def lint_c() -> None:
         for cc in compilers_for_tests():
             flags = (*LANGUAGE, "-O2", "-fPIC", *usable(cc, WARNINGS), "-Werror")
             compile_all((Flavour(f"lint-{slug(cc)}", cc, flags), source) for source in sources)
+            compile_all((Flavour(f"lint-{slug(cc)}-kqueue", cc, (*flags, *ON_KQUEUE)), source) for source in c_files(SOURCES[0]))
             say(f"C warnings: none from {compiler_version(cc)}")
 
 

@@ -76,6 +76,7 @@ struct us_timer_t {
     struct us_poll_t p;
     struct us_loop_t *loop;
     void (*cb)(struct us_timer_t *t);
+    int then_ms; /* kqueue: the period from the first time on, where it is another */
 };
 
 struct us_socket_context_t {
@@ -142,7 +143,8 @@ void us_internal_bury(struct us_loop_t *loop, struct us_poll_t *p);
 void us_internal_kick(struct us_loop_t *loop);
 void *us_internal_alloc(struct us_loop_t *loop, size_t size, size_t ext_size);
 
-/* poll_epoll.c: the back end. Functions that return int give 0, or -1 and errno. */
+/* The back end, poll_epoll.c or poll_kqueue.c. Functions that return int give 0, or
+ * -1 and errno, unless said otherwise. */
 int us_internal_poller_create(struct us_loop_t *loop);
 void us_internal_poller_free(struct us_loop_t *loop);
 int us_internal_poller_dispatch(struct us_loop_t *loop, int timeout_ms);
@@ -150,6 +152,18 @@ int us_internal_poll_start(struct us_loop_t *loop, struct us_poll_t *p, int even
 int us_internal_poll_change(struct us_loop_t *loop, struct us_poll_t *p, int events);
 int us_internal_poll_move(struct us_loop_t *loop, struct us_poll_t *to);
 void us_internal_poll_stop(struct us_loop_t *loop, struct us_poll_t *p);
+
+/* The back end's timers and wakeup. "Take" makes quiet what has become ready, and
+ * returns 1 when it is to call back: not for a timer that has been set anew since,
+ * not for a wakeup that was only a kick. */
+int us_internal_timer_open(struct us_timer_t *timer, int flags);
+int us_internal_timer_set(struct us_timer_t *timer, int ms, int repeat_ms);
+int us_internal_timer_take(struct us_timer_t *timer);
+void us_internal_timer_shut(struct us_timer_t *timer);
+int us_internal_wakeup_open(struct us_loop_t *loop);
+void us_internal_wakeup_send(struct us_loop_t *loop, int is_kick);
+int us_internal_wakeup_take(struct us_loop_t *loop);
+void us_internal_wakeup_shut(struct us_loop_t *loop);
 
 /* sys_forked.c */
 struct us_sys_t *us_internal_sys_without_descriptors(void);

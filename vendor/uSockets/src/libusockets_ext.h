@@ -9,6 +9,17 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* The back end of the event loop: what the build says, else what the platform has. */
+#if defined(LIBUS_USE_EPOLL) && defined(LIBUS_USE_KQUEUE)
+#error "one back end: LIBUS_USE_EPOLL or LIBUS_USE_KQUEUE"
+#elif !defined(LIBUS_USE_EPOLL) && !defined(LIBUS_USE_KQUEUE)
+#ifdef __linux__
+#define LIBUS_USE_EPOLL
+#else
+#define LIBUS_USE_KQUEUE
+#endif
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -17,6 +28,8 @@ struct sockaddr;
 struct iovec;
 struct mmsghdr;
 struct epoll_event;
+struct kevent;
+struct timespec;
 
 /* Every system call of a loop goes through such a table. The first parameter is
  * the table itself, so that a test can embed it in a struct of its own and keep
@@ -48,6 +61,7 @@ struct us_sys_t {
     int (*shutdown)(struct us_sys_t *sys, int fd, int how);
     int (*close)(struct us_sys_t *sys, int fd);
     int (*unlink)(struct us_sys_t *sys, const char *path);
+#ifdef LIBUS_USE_EPOLL
     int (*epoll_create1)(struct us_sys_t *sys, int flags);
     int (*epoll_ctl)(struct us_sys_t *sys, int epfd, int op, int fd, struct epoll_event *event);
     int (*epoll_wait)(struct us_sys_t *sys, int epfd, struct epoll_event *events, int capacity, int timeout_ms);
@@ -55,6 +69,11 @@ struct us_sys_t {
     int (*timerfd_create)(struct us_sys_t *sys, int clock, int flags);
     /* Arms or (both 0) disarms; milliseconds, relative. */
     int (*timerfd_settime)(struct us_sys_t *sys, int fd, int ms, int repeat_ms);
+#else
+    int (*kqueue)(struct us_sys_t *sys); /* closed on exec */
+    int (*kevent)(struct us_sys_t *sys, int kq, const struct kevent *changes, int change_count, struct kevent *events,
+        int capacity, const struct timespec *timeout);
+#endif
     ssize_t (*read)(struct us_sys_t *sys, int fd, void *buffer, size_t length);
     ssize_t (*write)(struct us_sys_t *sys, int fd, const void *buffer, size_t length);
     int (*open_spare)(struct us_sys_t *sys); /* a descriptor held back for EMFILE: /dev/null */
@@ -102,8 +121,8 @@ LIBUS_EXPORT int us_loop_alive(struct us_loop_t *loop);
  * Calls back: on_timeout, on_long_timeout. */
 LIBUS_EXPORT void us_loop_sweep(struct us_loop_t *loop);
 
-/* Sets what runs when a user's poll is ready; `error` is nonzero on EPOLLERR or
- * EPOLLHUP, `events` a set of LIBUS_SOCKET_READABLE and LIBUS_SOCKET_WRITABLE. */
+/* Sets what runs when a user's poll is ready; `error` is nonzero on an error or a
+ * hang-up, `events` a set of LIBUS_SOCKET_READABLE and LIBUS_SOCKET_WRITABLE. */
 LIBUS_EXPORT void us_poll_on_ready(struct us_poll_t *p, void (*cb)(struct us_poll_t *p, int error, int events));
 
 /* Like us_create_udp_packet_buffer, with memory from a table of the caller's.

@@ -16,7 +16,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 #define GRANULES_PER_MINUTE (60 / LIBUS_TIMEOUT_GRANULARITY)
 
@@ -52,32 +51,21 @@ static void release_dead(struct us_loop_t *loop) {
 
 /* ---- Wakeup -------------------------------------------------------------- */
 
-static void add_wakeup(struct us_loop_t *loop) {
-    uint64_t one = 1;
-    ssize_t written;
-    /* EAGAIN: the counter is full, so the loop will wake up anyway. */
-    do written = loop->sys->write(loop->sys, loop->wakeup.fd, &one, sizeof one);
-    while (written < 0 && errno == EINTR);
-}
-
 void us_wakeup_loop(struct us_loop_t *loop) {
     int error = errno; /* the caller may be a signal handler */
-    add_wakeup(loop);
+    us_internal_wakeup_send(loop, 0);
     errno = error;
 }
 
 /* Makes an iteration come soon, without a wakeup callback. */
 void us_internal_kick(struct us_loop_t *loop) {
-    loop->kicks++;
-    us_wakeup_loop(loop);
+    int error = errno;
+    us_internal_wakeup_send(loop, 1);
+    errno = error;
 }
 
 static void wakeup_ready(struct us_loop_t *loop) {
-    uint64_t count = 0;
-    if (loop->sys->read(loop->sys, loop->wakeup.fd, &count, sizeof count) < 0) return;
-    uint64_t kicks = loop->kicks;
-    loop->kicks = 0;
-    if (count > kicks && loop->wakeup_cb) loop->wakeup_cb(loop);
+    if (us_internal_wakeup_take(loop) && loop->wakeup_cb) loop->wakeup_cb(loop);
 }
 
 /* ---- Iteration ----------------------------------------------------------- */
@@ -150,12 +138,6 @@ void us_loop_integrate(struct us_loop_t *loop) {
 
 /* ---- Life ---------------------------------------------------------------- */
 
-static int create_wakeup(struct us_loop_t *loop) {
-    int fd = loop->sys->eventfd(loop->sys, 0, EFD_NONBLOCK | EFD_CLOEXEC);
-    us_internal_poll_init(&loop->wakeup, fd, POLL_WAKEUP, POLL_FALLTHROUGH);
-    return fd < 0 ? -1 : us_internal_poll_start(loop, &loop->wakeup, LIBUS_SOCKET_READABLE);
-}
-
 static int create_recv_buffer(struct us_loop_t *loop) {
     loop->recv_memory = loop->sys->alloc(loop->sys, LIBUS_RECV_BUFFER_LENGTH + 2 * LIBUS_RECV_BUFFER_PADDING);
     if (!loop->recv_memory) {
@@ -172,8 +154,7 @@ static void destroy(struct us_loop_t *loop) {
     while (loop->udp_sockets) us_udp_socket_close(loop->udp_sockets);
     if (loop->retry_timer) us_timer_close(loop->retry_timer);
     if (loop->sweep_timer) us_timer_close(loop->sweep_timer);
-    us_internal_poll_stop(loop, &loop->wakeup);
-    if (loop->wakeup.fd >= 0) sys->close(sys, loop->wakeup.fd);
+    us_internal_wakeup_shut(loop);
     if (loop->spare_fd >= 0) sys->close(sys, loop->spare_fd);
     release_dead(loop);
     us_internal_poller_free(loop);
@@ -195,7 +176,7 @@ struct us_loop_t *us_create_loop_on(struct us_sys_t *sys, void (*wakeup_cb)(stru
     loop->pre_cb = pre_cb;
     loop->post_cb = post_cb;
     loop->poller = loop->wakeup.fd = loop->spare_fd = -1;
-    if (us_internal_poller_create(loop) || create_recv_buffer(loop) || create_wakeup(loop)) goto fail;
+    if (us_internal_poller_create(loop) || create_recv_buffer(loop) || us_internal_wakeup_open(loop)) goto fail;
     if (!(loop->sweep_timer = us_create_timer(loop, 1, 0))) goto fail;
     if ((loop->spare_fd = sys->open_spare(sys)) < 0) goto fail;
     return loop;

@@ -3,8 +3,13 @@
  * been told, so a failed change leaves it as it was. */
 #include "internal.h"
 
+#ifdef LIBUS_USE_EPOLL
+
 #include <errno.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <time.h>
 
 /* Events taken from the kernel at once. */
 #define BATCH 1024
@@ -73,3 +78,75 @@ void us_internal_poll_stop(struct us_loop_t *loop, struct us_poll_t *p) {
     p->flags &= (uint16_t) ~POLL_STARTED;
     p->events = 0;
 }
+
+static void close_poll(struct us_loop_t *loop, struct us_poll_t *p) {
+    us_internal_poll_stop(loop, p);
+    if (p->fd >= 0) loop->sys->close(loop->sys, p->fd);
+    p->fd = -1;
+}
+
+/* Leaves nothing behind when it fails. */
+static int open_poll(struct us_loop_t *loop, struct us_poll_t *p, int fd, int type, int flags) {
+    us_internal_poll_init(p, fd, type, flags);
+    if (fd < 0) return -1;
+    if (us_internal_poll_start(loop, p, LIBUS_SOCKET_READABLE) == 0) return 0;
+    int error = errno;
+    close_poll(loop, p);
+    errno = error;
+    return -1;
+}
+
+/* ---- Timers: one timerfd each, on the monotonic clock --------------------- */
+
+int us_internal_timer_open(struct us_timer_t *timer, int flags) {
+    struct us_sys_t *sys = timer->loop->sys;
+    int fd = sys->timerfd_create(sys, CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    return open_poll(timer->loop, &timer->p, fd, POLL_TIMER, flags);
+}
+
+int us_internal_timer_set(struct us_timer_t *timer, int ms, int repeat_ms) {
+    struct us_sys_t *sys = timer->loop->sys;
+    return sys->timerfd_settime(sys, timer->p.fd, ms, repeat_ms);
+}
+
+int us_internal_timer_take(struct us_timer_t *timer) {
+    struct us_sys_t *sys = timer->loop->sys;
+    uint64_t expirations;
+    /* Reading makes the descriptor quiet again. It fails when another callback
+     * of this batch has set the timer anew: then it has not run out. */
+    return sys->read(sys, timer->p.fd, &expirations, sizeof expirations) >= 0;
+}
+
+void us_internal_timer_shut(struct us_timer_t *timer) {
+    close_poll(timer->loop, &timer->p);
+}
+
+/* ---- Wakeup: an eventfd, whose count tells kicks from others -------------- */
+
+int us_internal_wakeup_open(struct us_loop_t *loop) {
+    int fd = loop->sys->eventfd(loop->sys, 0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return open_poll(loop, &loop->wakeup, fd, POLL_WAKEUP, POLL_FALLTHROUGH);
+}
+
+void us_internal_wakeup_send(struct us_loop_t *loop, int is_kick) {
+    uint64_t one = 1;
+    ssize_t written;
+    if (is_kick) loop->kicks++;
+    /* EAGAIN: the counter is full, so the loop will wake up anyway. */
+    do written = loop->sys->write(loop->sys, loop->wakeup.fd, &one, sizeof one);
+    while (written < 0 && errno == EINTR);
+}
+
+int us_internal_wakeup_take(struct us_loop_t *loop) {
+    uint64_t count = 0;
+    if (loop->sys->read(loop->sys, loop->wakeup.fd, &count, sizeof count) < 0) return 0;
+    uint64_t kicks = loop->kicks;
+    loop->kicks = 0;
+    return count > kicks;
+}
+
+void us_internal_wakeup_shut(struct us_loop_t *loop) {
+    close_poll(loop, &loop->wakeup);
+}
+
+#endif

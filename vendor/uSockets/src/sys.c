@@ -5,14 +5,19 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+
+#ifdef LIBUS_USE_EPOLL
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#else
+#include <sys/event.h>
+#endif
 
 static int sys_socket(struct us_sys_t *sys, int domain, int type, int protocol) {
     (void) sys;
@@ -139,6 +144,8 @@ static int sys_unlink(struct us_sys_t *sys, const char *path) {
     return unlink(path);
 }
 
+#ifdef LIBUS_USE_EPOLL
+
 static int sys_epoll_create1(struct us_sys_t *sys, int flags) {
     (void) sys;
     return epoll_create1(flags);
@@ -178,6 +185,23 @@ static int sys_timerfd_settime(struct us_sys_t *sys, int fd, int ms, int repeat_
     if (ms == 0 && repeat_ms > 0) spec.it_value.tv_nsec = 1; /* to the kernel 0 means disarm, to us at once */
     return timerfd_settime(fd, 0, &spec, NULL);
 }
+
+#else
+
+static int sys_kqueue(struct us_sys_t *sys) {
+    (void) sys;
+    int kq = kqueue();
+    if (kq >= 0) (void) fcntl(kq, F_SETFD, FD_CLOEXEC);
+    return kq;
+}
+
+static int sys_kevent(struct us_sys_t *sys, int kq, const struct kevent *changes, int change_count, struct kevent *events,
+    int capacity, const struct timespec *timeout) {
+    (void) sys;
+    return kevent(kq, changes, change_count, events, capacity, timeout);
+}
+
+#endif
 
 static ssize_t sys_read(struct us_sys_t *sys, int fd, void *buffer, size_t length) {
     (void) sys;
@@ -244,12 +268,17 @@ struct us_sys_t *us_sys_default(void) {
         .shutdown = sys_shutdown,
         .close = sys_close,
         .unlink = sys_unlink,
+#ifdef LIBUS_USE_EPOLL
         .epoll_create1 = sys_epoll_create1,
         .epoll_ctl = sys_epoll_ctl,
         .epoll_wait = sys_epoll_wait,
         .eventfd = sys_eventfd,
         .timerfd_create = sys_timerfd_create,
         .timerfd_settime = sys_timerfd_settime,
+#else
+        .kqueue = sys_kqueue,
+        .kevent = sys_kevent,
+#endif
         .read = sys_read,
         .write = sys_write,
         .open_spare = sys_open_spare,

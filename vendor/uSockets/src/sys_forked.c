@@ -64,6 +64,8 @@ static int no_unlink(struct us_sys_t *sys, const char *path) {
     return refuse();
 }
 
+#ifdef LIBUS_USE_EPOLL
+
 static int no_epoll_ctl(struct us_sys_t *sys, int epfd, int op, int fd, struct epoll_event *event) {
     (void) sys, (void) epfd, (void) op, (void) fd, (void) event;
     return refuse();
@@ -78,6 +80,16 @@ static int no_timerfd_settime(struct us_sys_t *sys, int fd, int ms, int repeat_m
     (void) sys, (void) fd, (void) ms, (void) repeat_ms;
     return refuse();
 }
+
+#else
+
+static int no_kevent(struct us_sys_t *sys, int kq, const struct kevent *changes, int change_count, struct kevent *events,
+    int capacity, const struct timespec *timeout) {
+    (void) sys, (void) kq, (void) changes, (void) change_count, (void) events, (void) capacity, (void) timeout;
+    return refuse();
+}
+
+#endif
 
 static ssize_t no_read(struct us_sys_t *sys, int fd, void *buffer, size_t length) {
     (void) sys, (void) fd, (void) buffer, (void) length;
@@ -105,9 +117,13 @@ struct us_sys_t *us_internal_sys_without_descriptors(void) {
     refusing.sendmmsg = no_messages;
     refusing.shutdown = no_shutdown;
     refusing.unlink = no_unlink;
+#ifdef LIBUS_USE_EPOLL
     refusing.epoll_ctl = no_epoll_ctl;
     refusing.epoll_wait = no_epoll_wait;
     refusing.timerfd_settime = no_timerfd_settime;
+#else
+    refusing.kevent = no_kevent;
+#endif
     refusing.read = no_read;
     refusing.write = no_write;
     return &refusing;

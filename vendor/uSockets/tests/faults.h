@@ -10,6 +10,10 @@
 #include <sys/epoll.h>
 #include <sys/uio.h>
 
+#ifdef LIBUS_USE_KQUEUE
+#include <sys/event.h>
+#endif
+
 enum call {
     CALL_NONE, CALL_SOCKET, CALL_BIND, CALL_LISTEN, CALL_ACCEPT, CALL_CONNECT, CALL_RECVMMSG, CALL_SENDMMSG, CALL_SETSOCKOPT, CALL_GETSOCKOPT, CALL_GETSOCKNAME, CALL_GETPEERNAME,
     CALL_RECV, CALL_SEND, CALL_SENDV, CALL_SENDFILE, CALL_SHUTDOWN, CALL_UNLINK, CALL_EPOLL_CREATE, CALL_EPOLL_CTL, CALL_EPOLL_WAIT, CALL_EVENTFD,
@@ -27,6 +31,7 @@ static struct {
     size_t send_limit;       /* bytes a send takes at most; 0 = no limit */
     unsigned message_limit;  /* datagrams a sendmmsg takes at most; 0 = no limit */
     int virtual_time;        /* timers run out at once */
+    int no_arming;           /* timers cannot be armed */
     uint32_t add_events;     /* reported besides those there are */
     int armed_ms, armed_repeat_ms;
 } faults;
@@ -36,6 +41,21 @@ static inline int failing(enum call call) {
     if (faults.fail != call || n < faults.at || n > (faults.until ? faults.until : faults.at)) return 0;
     errno = faults.error;
     return 1;
+}
+
+static inline int refuses_to_arm(void) {
+    if (faults.no_arming) errno = EBADF;
+    return faults.no_arming;
+}
+
+/* Whether the back end makes such calls. */
+static inline int is_made(enum call call) {
+#ifdef LIBUS_USE_EPOLL
+    (void) call;
+    return 1;
+#else
+    return call != CALL_TIMERFD_CREATE && call != CALL_READ;
+#endif
 }
 
 static inline int held(int fd) {
@@ -143,6 +163,8 @@ static inline int f_unlink(struct us_sys_t *sys, const char *path) {
     return failing(CALL_UNLINK) ? -1 : REAL->unlink(REAL, path);
 }
 
+#ifdef LIBUS_USE_EPOLL
+
 static inline int f_epoll_create1(struct us_sys_t *sys, int flags) {
     (void) sys;
     return failing(CALL_EPOLL_CREATE) ? -1 : held(REAL->epoll_create1(REAL, flags));
@@ -164,11 +186,6 @@ static inline int f_epoll_wait(struct us_sys_t *sys, int epfd, struct epoll_even
     return count;
 }
 
-static inline ssize_t f_file_read(struct us_sys_t *sys, int file, void *buffer, size_t length, int64_t offset) {
-    (void) sys;
-    return failing(CALL_FILE_READ) ? -1 : REAL->file_read(REAL, file, buffer, length, offset);
-}
-
 static inline int f_eventfd(struct us_sys_t *sys, unsigned int initial, int flags) {
     (void) sys;
     return failing(CALL_EVENTFD) ? -1 : held(REAL->eventfd(REAL, initial, flags));
@@ -181,10 +198,66 @@ static inline int f_timerfd_create(struct us_sys_t *sys, int clock, int flags) {
 
 static inline int f_timerfd_settime(struct us_sys_t *sys, int fd, int ms, int repeat_ms) {
     (void) sys;
-    if (failing(CALL_TIMERFD_SETTIME)) return -1;
+    if (failing(CALL_TIMERFD_SETTIME) || refuses_to_arm()) return -1;
     faults.armed_ms = ms;
     faults.armed_repeat_ms = repeat_ms;
     return REAL->timerfd_settime(REAL, fd, ms && faults.virtual_time ? 1 : ms, repeat_ms);
+}
+
+#else
+
+/* What the kqueue back end says by kevent, under the names of the calls that do the
+ * same for the other one. */
+static inline enum call kevent_call(const struct kevent *changes, int count) {
+    const struct kevent *last = &changes[count - 1];
+    if (count == 0) return CALL_EPOLL_WAIT;
+    if (last->filter == EVFILT_TIMER) return CALL_TIMERFD_SETTIME;
+    if (last->filter == EVFILT_USER) return last->fflags & NOTE_TRIGGER ? CALL_WRITE : CALL_EVENTFD;
+    int is_stop = count == 2 && last->flags & EV_DELETE && changes->flags & EV_DELETE;
+    return is_stop ? CALL_NONE : CALL_EPOLL_CTL;
+}
+
+static inline int f_kqueue(struct us_sys_t *sys) {
+    (void) sys;
+    return failing(CALL_EPOLL_CREATE) ? -1 : held(REAL->kqueue(REAL));
+}
+
+/* Returns whether the call fails. A removal does not, as above. */
+static inline int f_change(struct kevent *changes, int count) {
+    struct kevent *last = &changes[count - 1];
+    enum call call = kevent_call(changes, count);
+    if (call != CALL_NONE && failing(call)) return 1;
+    if (call != CALL_TIMERFD_SETTIME || last->flags & EV_DELETE) return 0;
+    if (refuses_to_arm()) return 1;
+    faults.armed_ms = (int) last->data;
+    faults.armed_repeat_ms = last->flags & EV_ONESHOT ? 0 : (int) last->data;
+    if (faults.virtual_time) last->data = 1;
+    return 0;
+}
+
+static inline int f_kevent(struct us_sys_t *sys, int kq, const struct kevent *changes, int change_count, struct kevent *events,
+    int capacity, const struct timespec *timeout) {
+    (void) sys;
+    struct kevent list[8];
+    if (change_count) {
+        memcpy(list, changes, (size_t) change_count * sizeof *list);
+        return f_change(list, change_count) ? -1 : REAL->kevent(REAL, kq, list, change_count, events, capacity, timeout);
+    }
+    if (failing(CALL_EPOLL_WAIT)) return -1;
+    int count = REAL->kevent(REAL, kq, NULL, 0, events, capacity, timeout);
+    for (int i = 0; i < count; i++) {
+        if (events[i].filter != EVFILT_READ && events[i].filter != EVFILT_WRITE) continue;
+        if (faults.add_events & (EPOLLHUP | EPOLLERR)) events[i].flags |= EV_EOF;
+        if (faults.add_events & EPOLLERR) events[i].fflags = EIO;
+    }
+    return count;
+}
+
+#endif
+
+static inline ssize_t f_file_read(struct us_sys_t *sys, int file, void *buffer, size_t length, int64_t offset) {
+    (void) sys;
+    return failing(CALL_FILE_READ) ? -1 : REAL->file_read(REAL, file, buffer, length, offset);
 }
 
 static inline ssize_t f_read(struct us_sys_t *sys, int fd, void *buffer, size_t length) {
@@ -245,12 +318,17 @@ static inline struct us_sys_t *faults_reset(void) {
     faults.sys.sendmmsg = f_sendmmsg;
     faults.sys.close = f_close;
     faults.sys.unlink = f_unlink;
+#ifdef LIBUS_USE_EPOLL
     faults.sys.epoll_create1 = f_epoll_create1;
     faults.sys.epoll_ctl = f_epoll_ctl;
     faults.sys.epoll_wait = f_epoll_wait;
     faults.sys.eventfd = f_eventfd;
     faults.sys.timerfd_create = f_timerfd_create;
     faults.sys.timerfd_settime = f_timerfd_settime;
+#else
+    faults.sys.kqueue = f_kqueue;
+    faults.sys.kevent = f_kevent;
+#endif
     faults.sys.read = f_read;
     faults.sys.write = f_write;
     faults.sys.open_spare = f_open_spare;

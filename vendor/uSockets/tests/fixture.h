@@ -21,6 +21,13 @@
 
 #define GUARD_MS 20000
 
+/* Whether readiness to read and to write is one event. */
+#ifdef LIBUS_USE_EPOLL
+enum { ALL_IN_ONE_EVENT = 1 };
+#else
+enum { ALL_IN_ONE_EVENT = 0 };
+#endif
+
 /* What the counting callbacks have seen since fixture_open. */
 static struct {
     int opened, closed, ended, writable, timeouts, long_timeouts, data_events;

@@ -133,16 +133,10 @@ static void a_listener_that_cannot_be_polled_is_tried_again(void) {
     fixture_close();
 }
 
-static int refuse_to_arm(struct us_sys_t *sys, int fd, int ms, int repeat_ms) {
-    (void) sys, (void) fd, (void) ms, (void) repeat_ms;
-    errno = EBADF;
-    return -1;
-}
-
 static void a_listener_that_cannot_be_woken_stays_on(void) {
     open_faulty();
     int fd = dial_listener();
-    faults.sys.timerfd_settime = refuse_to_arm;
+    faults.no_arming = 1;
     fail_next(CALL_ACCEPT, ENOMEM, 0);
     pump(&seen.opened, 1);
     close(fd);

@@ -95,7 +95,8 @@ static void creation_fails_cleanly_at_every_call(void) {
     const enum call calls[] = {CALL_ALLOC, CALL_EPOLL_CREATE, CALL_EPOLL_CTL, CALL_EVENTFD, CALL_TIMERFD_CREATE, CALL_OPEN_SPARE};
     const int errors[] = {ENOMEM, EMFILE, ENOSPC, ENFILE, EMFILE, EMFILE};
     for (int i = 0; i < 6; i++) {
-        int failures = 0;
+        /* Where timers are no descriptors, creation polls for none. */
+        int failures = !is_made(calls[i]) || (calls[i] == CALL_EPOLL_CTL && !is_made(CALL_TIMERFD_CREATE));
         for (int at = 1;; at++) {
             faults_reset();
             faults.fail = calls[i];
@@ -150,7 +151,9 @@ static void the_default_table_is_complete(void) {
     memory = sys->resize(sys, memory, 3000);
     CHECK(memory && strcmp(memory, "ab") == 0);
     sys->release(sys, memory);
+#ifdef LIBUS_USE_EPOLL
     CHECK(sys->timerfd_settime(sys, -1, -1, 0) == -1 && errno == EINVAL);
+#endif
 }
 
 int main(void) {

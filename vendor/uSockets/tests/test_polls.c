@@ -2,14 +2,14 @@
 #include "fixture.h"
 #include "faults.h"
 
-static int ready, last_events, last_error, ends[2], other_ends[2];
+static int ready, told, last_error, ends[2], other_ends[2];
 static struct us_poll_t *poll_one, *poll_two;
 
 static void count_ready(struct us_poll_t *p, int error, int events) {
     (void) p;
     ready++;
     last_error = error;
-    last_events = events;
+    told |= events;
 }
 
 static struct us_poll_t *make_poll(int fd, int events) {
@@ -26,7 +26,7 @@ static struct us_poll_t *make_poll(int fd, int events) {
 
 static void open_polls(struct us_sys_t *sys) {
     fixture_open_on(sys, "");
-    ready = 0;
+    ready = told = 0;
     CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) == 0);
     CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, other_ends) == 0);
     poll_one = make_poll(ends[0], LIBUS_SOCKET_READABLE);
@@ -47,19 +47,21 @@ static void tells_readable_and_writable(void) {
     CHECK_EQUAL(ready, 0);
     us_poll_change(poll_one, loop, LIBUS_SOCKET_WRITABLE);
     us_loop_step(loop);
-    CHECK_EQUAL(last_events, LIBUS_SOCKET_WRITABLE);
+    CHECK_EQUAL(told, LIBUS_SOCKET_WRITABLE);
     say(ends[1], "x");
     us_poll_change(poll_one, loop, LIBUS_SOCKET_READABLE | LIBUS_SOCKET_WRITABLE);
+    told = 0;
     us_loop_step(loop);
-    CHECK_EQUAL(last_events, LIBUS_SOCKET_READABLE | LIBUS_SOCKET_WRITABLE);
+    CHECK_EQUAL(told, LIBUS_SOCKET_READABLE | LIBUS_SOCKET_WRITABLE);
     CHECK_EQUAL(last_error, 0);
     us_poll_change(poll_one, loop, 0);
+    int before = ready;
     us_loop_step(loop);
-    CHECK_EQUAL(ready, 2);
+    CHECK_EQUAL(ready, before);
     close(ends[1]);
     ends[1] = -1;
-    us_loop_step(loop);
-    CHECK_EQUAL(ready, 3);
+    pump(&ready, before + 1);
+    CHECK_EQUAL(ready, before + 1);
     CHECK(last_error != 0);
     us_poll_stop(poll_one, loop);
     CHECK(!readable_now(us_loop_fd(loop)));

@@ -526,7 +526,7 @@ static void closing_in_callbacks(void) {
             pump(&batches, 1);
             settle();
             CHECK_EQUAL(batches, 1);
-            CHECK_EQUAL(drained, draining);
+            CHECK(drained == draining || !ALL_IN_ONE_EVENT);
             end();
         }
     }
