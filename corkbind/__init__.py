@@ -24,6 +24,7 @@ from corkbind.errors import (
     RequestExpired,
     ResponseFinished,
     ResponseStarted,
+    SocketClosed,
     TlsError,
     UncorkedWrite,
     WrongThread,
@@ -39,7 +40,10 @@ from corkbind.options import AppListenOptions, AppOptions
 from corkbind.request import HttpRequest
 from corkbind.response import HttpResponse
 from corkbind.router import MiddlewareRouter, Router
+from corkbind.socket import Socket
+from corkbind.socket_context import Listener, SocketContext
 from corkbind.task_factory import RequestTask, TaskFactory, create_task
+from corkbind.timer import Timer
 from corkbind.websocket import WebSocket
 from corkbind.ws_behavior import WebSocketBehavior
 
@@ -70,6 +74,7 @@ __all__ = [
     "HttpRequest",
     "HttpResponse",
     "Limits",
+    "Listener",
     "LoadError",
     "Loop",
     "MiddlewareRouter",
@@ -83,7 +88,11 @@ __all__ = [
     "ResponseStarted",
     "Router",
     "SendStatus",
+    "Socket",
+    "SocketClosed",
+    "SocketContext",
     "TaskFactory",
+    "Timer",
     "TlsError",
     "UncorkedWrite",
     "UploadedFile",
