@@ -42,6 +42,8 @@ from corkbind.response import HttpResponse
 from corkbind.router import MiddlewareRouter, Router
 from corkbind.socket import Socket
 from corkbind.socket_context import Listener, SocketContext
+from corkbind.stream import Stream
+from corkbind.streams import StreamServer, connect, connect_unix, serve_stream
 from corkbind.task_factory import RequestTask, TaskFactory, create_task
 from corkbind.timer import Timer
 from corkbind.websocket import WebSocket
@@ -91,6 +93,8 @@ __all__ = [
     "Socket",
     "SocketClosed",
     "SocketContext",
+    "Stream",
+    "StreamServer",
     "TaskFactory",
     "Timer",
     "TlsError",
@@ -99,6 +103,8 @@ __all__ = [
     "WebSocket",
     "WebSocketBehavior",
     "WrongThread",
+    "connect",
+    "connect_unix",
     "corked_socket",
     "create_task",
     "get_cflags",
@@ -109,4 +115,5 @@ __all__ = [
     "get_pkgconfig_dir",
     "middleware",
     "sendfile",
+    "serve_stream",
 ]

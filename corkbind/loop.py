@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import select
 from asyncio import AbstractEventLoop, _get_running_loop
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
 
 from corkbind._ffi.loader import lib
 from corkbind.bridge import Bridge
@@ -163,6 +163,11 @@ class Loop:
         """
         self.check("ask for the iteration")
         return int(lib.ck_loop_iteration())
+
+    def start(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        """Run a coroutine as a task of the asyncio loop, its first segment now where that can be."""
+        if not self._bridge.start(work, name):
+            self._bridge.start_later(work, name)
 
     # -- The end --
 

@@ -83,6 +83,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "socket",
         "socket_context",
         "timer",
+        "stream",
+        "streams",
         "task_factory",
         "app",
     ),
