@@ -9,6 +9,7 @@ from corkbind._ffi.capsule import capsule as _C_API  # noqa: F401 (what C extens
 from corkbind.address import Address
 from corkbind.app import App
 from corkbind.app_loop import AppLoop, AppTimer
+from corkbind.client_tls import ClientTls
 from corkbind.cork import corked_socket
 from corkbind.embedding import get_cflags, get_include, get_ldflags, get_library, get_library_dir, get_pkgconfig_dir
 from corkbind.enums import CompressOptions, OpCode, SendStatus
@@ -40,7 +41,7 @@ from corkbind.options import AppListenOptions, AppOptions
 from corkbind.request import HttpRequest
 from corkbind.response import HttpResponse
 from corkbind.router import MiddlewareRouter, Router
-from corkbind.socket import Socket
+from corkbind.socket import Socket, TlsFacts
 from corkbind.socket_context import Listener, SocketContext
 from corkbind.stream import Stream
 from corkbind.streams import StreamServer, connect, connect_unix, serve_stream
@@ -68,6 +69,7 @@ __all__ = [
     "BodyIncomplete",
     "BodyMalformed",
     "BodyTooLarge",
+    "ClientTls",
     "CompressOptions",
     "ConnectionClosed",
     "CorkbindError",
@@ -98,6 +100,7 @@ __all__ = [
     "TaskFactory",
     "Timer",
     "TlsError",
+    "TlsFacts",
     "UncorkedWrite",
     "UploadedFile",
     "WebSocket",

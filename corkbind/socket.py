@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Coroutine
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, overload
 
 from corkbind._ffi import constants as ck
 from corkbind._ffi.callbacks import sockets
@@ -34,6 +34,15 @@ _ck_corked: Callable[[], int] = lib.ck_corked
 
 _TIMEOUT_MOST: Final = 960
 _LONG_TIMEOUT_MOST: Final = 240
+
+
+class TlsFacts(NamedTuple):
+    """Hold what a TLS handshake has agreed to."""
+
+    version: str
+    cipher: str
+    #: By ALPN; None without it.
+    protocol: str | None
 
 
 class Socket:
@@ -219,6 +228,8 @@ class Socket:
     def timeout(self, seconds: float) -> None:
         """Call `on_timeout` in that many seconds, up to 4 early, unless this is called again before; 0 = never.
 
+        While it connects this is the time for that; opening turns it off.
+
         Raises:
             ValueError: no number from 0 to 960.
         """
@@ -253,6 +264,14 @@ class Socket:
     def local_port(self) -> int:
         """Return the own port; 0 on a Unix socket, and when it is closed."""
         return int(max(0, lib.ck_socket_port(self._handle, 0)))
+
+    @property
+    def tls(self) -> TlsFacts | None:
+        """Return what TLS has agreed to; None without TLS, before that, and after the end."""
+        if lib.ck_socket_sends(self._handle) < 0:
+            return None
+        facts = lib.ck_py_socket_tls(self._handle)
+        return None if facts is None else TlsFacts(*facts)
 
     @property
     def truncated(self) -> bool:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import logging
 import socket as python_socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from corkbind import client_tls
 from corkbind._ffi import calls
 from corkbind._ffi.callbacks import contexts
 from corkbind._ffi.constants import CK_EXPIRED
 from corkbind._ffi.loader import lib
+from corkbind.client_tls import ClientTls
 from corkbind.errors import CorkbindError, UncorkedWrite, WrongThread
 from corkbind.flow import is_coroutine_function
 from corkbind.loop import Loop
@@ -52,7 +53,9 @@ class SocketContext:
 
     Args:
         loop: where its sockets live; None = a Loop of its own, which is closed with it.
-        tls: what its listeners show their clients; None = no TLS.
+        tls: AppOptions, what its listeners show their clients; or ClientTls, for one that connects only;
+            None = no TLS. Sockets that connect look at their server's certificate unless ClientTls says otherwise.
+        alpn: the protocol that its listeners' sockets agree to; clients that offer others only are refused.
         cork: what a write outside any cork does. "auto" packs it until the end of the loop's iteration,
             "manual" sends it at once, "warn" is auto and reports each place in the source once, "strict"
             raises UncorkedWrite.
@@ -76,7 +79,8 @@ class SocketContext:
         self,
         loop: Loop | None = None,
         *,
-        tls: AppOptions | None = None,
+        tls: AppOptions | ClientTls | None = None,
+        alpn: str | None = None,
         cork: CorkMode = "auto",
         max_backlog: int = MAX_BACKLOG,
         on_open: Callable[[Socket], object] | None = None,
@@ -105,20 +109,24 @@ class SocketContext:
         try:
             self.loop.check("make a context of sockets")
             self._handle = self._create(tls, max_backlog, cork == "manual")
+            if alpn is not None:
+                client_tls.check_protocol(alpn)
+                calls.context_protocol(self._handle, alpn)
         except BaseException:
+            lib.ck_context_close(self._handle)
             if self._owns_loop:
                 self.loop.close()
             raise
         contexts[self._handle] = self
         self.loop.own(self)
+        self._tls = tls
 
-    def _create(self, tls: AppOptions | None, max_backlog: int, manual: bool) -> int:
+    def _create(self, tls: AppOptions | ClientTls | None, max_backlog: int, manual: bool) -> int:
         if tls is None:
             return calls.context_create(max_backlog, manual)
-        if not isinstance(tls, AppOptions):
-            raise TypeError(f"tls must be AppOptions, not {type(tls).__name__}")
-        *files, low_memory = dataclasses.astuple(tls)
-        return calls.context_create_tls(max_backlog, manual, files, low_memory)
+        if not isinstance(tls, (AppOptions, ClientTls)):
+            raise TypeError(f"tls must be AppOptions or ClientTls, not {type(tls).__name__}")
+        return client_tls.create(max_backlog, manual, tls)
 
     # -- Callbacks --
 
@@ -168,7 +176,7 @@ class SocketContext:
             CorkbindError: the context is closed.
             WrongThread: another thread's.
         """
-        self._check("listen")
+        self._check_listen()
         return Listener(calls.context_listen(self._handle, host, port, 0 if shared else EXCLUSIVE))
 
     def listen_unix(self, path: str) -> Listener:
@@ -179,7 +187,7 @@ class SocketContext:
             CorkbindError: the context is closed.
             WrongThread: another thread's.
         """
-        self._check("listen")
+        self._check_listen()
         return Listener(calls.context_listen_unix(self._handle, path, 0))
 
     def connect(self, host: str | None, port: int, *, source_host: str | None = None, timeout: float = 0) -> Socket:
@@ -204,13 +212,21 @@ class SocketContext:
             socket.timeout(timeout)
         return socket
 
-    def connect_unix(self, path: str) -> Socket:
+    def connect_unix(self, path: str, *, timeout: float = 0) -> Socket:
         """Connect to a Unix socket. Returns and raises as `connect`."""
         self._check("connect")
-        return Socket(self, calls.context_connect_unix(self._handle, path))
+        socket = Socket(self, calls.context_connect_unix(self._handle, path))
+        if timeout:
+            socket.timeout(timeout)
+        return socket
 
-    def adopt(self, sock: python_socket.socket) -> Socket:
-        """Make a socket of one of Python's that is connected, which is then detached; `on_open` runs now.
+    def adopt(self, sock: python_socket.socket, *, client: bool = False) -> Socket:
+        """Make a socket of one of Python's that is connected, which is then detached.
+
+        `on_open` runs now; with TLS, or `on_connect_error`, after the handshake.
+
+        Args:
+            client: take the client's part in the handshake.
 
         Raises:
             OSError: with the errno; it is not connected, or memory is short.
@@ -223,11 +239,12 @@ class SocketContext:
             raise TypeError(f"adopt() takes a connected stream socket.socket, not {sock!r}")
         sock.getpeername()
         sock.setblocking(False)
-        handle = calls.context_adopt(self._handle, sock.fileno())
+        handle = calls.context_adopt(self._handle, sock.fileno(), client or isinstance(self._tls, ClientTls))
         sock.detach()
         socket = Socket(self, handle)
-        with socket.corked():
-            socket.opened(lib.ck_py_socket_address(handle))
+        if self._tls is None:
+            with socket.corked():
+                socket.opened(lib.ck_py_socket_address(handle))
         return socket
 
     def accepted(self, handle: int, address: bytes) -> None:
@@ -272,6 +289,11 @@ class SocketContext:
         self.loop.disown(self)
         if self._owns_loop:
             self.loop.close_soon()
+
+    def _check_listen(self) -> None:
+        self._check("listen")
+        if isinstance(self._tls, ClientTls):
+            raise CorkbindError("cannot listen with ClientTls: give AppOptions with a certificate")
 
     def _check(self, doing: str) -> None:
         self.loop.check(doing)

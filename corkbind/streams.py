@@ -12,6 +12,8 @@ from asyncio import Future, IncompleteReadError, Task
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
+from corkbind._ffi import calls
+from corkbind.client_tls import ClientTls
 from corkbind.flow import is_coroutine_function
 from corkbind.socket_context import MAX_BACKLOG, Listener, SocketContext
 from corkbind.stream import LIMIT, Stream, again, corked_segments
@@ -34,8 +36,15 @@ class StreamContext(SocketContext):
 
     _streams: dict[Socket, Stream]
 
-    def __init__(self, *, tls: AppOptions | None = None, max_backlog: int = MAX_BACKLOG, limit: int = LIMIT) -> None:
-        super().__init__(tls=tls, max_backlog=max_backlog)
+    def __init__(
+        self,
+        *,
+        tls: AppOptions | ClientTls | None = None,
+        alpn: str | None = None,
+        max_backlog: int = MAX_BACKLOG,
+        limit: int = LIMIT,
+    ) -> None:
+        super().__init__(tls=tls, alpn=alpn, max_backlog=max_backlog)
         self._streams = {}
         self._limit = limit
         self._asyncio = asyncio.get_running_loop()
@@ -74,6 +83,14 @@ class _Client(StreamContext):
         self._opened = self._asyncio.create_future()
         return self._opened
 
+    def ask_for(self, name: str) -> None:
+        """Ask the server for a name, and look for it in its certificate."""
+        try:
+            calls.context_peer_name(self._handle, name)
+        except BaseException:
+            self.close()
+            raise
+
     def on_open(self, socket: Socket) -> None:
         """Give the stream to who waits for it."""
         stream = self._stream(socket)
@@ -97,6 +114,7 @@ async def connect(
     host: str | None,
     port: int,
     *,
+    tls: ClientTls | bool | None = None,
     source_host: str | None = None,
     timeout: float | None = None,
     limit: int = LIMIT,
@@ -106,6 +124,8 @@ async def connect(
 
     Args:
         host: a name or an address; None = this machine.
+        tls: True looks at the server's certificate by the authorities that this machine trusts, and for the
+            host; ClientTls says more; None or False = no TLS.
         source_host: the own address to connect from.
         timeout: seconds for all of it; None = the system's patience.
         limit: bytes held for the reader, above which the peer is read no more for a while.
@@ -114,9 +134,12 @@ async def connect(
     Raises:
         OSError: with the errno of the first address that failed; ConnectionRefusedError and its like.
         socket.gaierror: there is no such host.
+        TlsError: the server's certificate will not do, or it speaks no TLS; or a file of `tls` cannot be used.
         TimeoutError: it took too long.
     """
-    client = _Client(limit=limit, max_backlog=max_backlog)
+    client = _Client(tls=_settings(tls), limit=limit, max_backlog=max_backlog)
+    if tls and not (isinstance(tls, ClientTls) and tls.server_name):
+        client.ask_for(host or "localhost")
 
     async def attempt() -> Stream:
         first: OSError | None = None
@@ -130,9 +153,16 @@ async def connect(
     return await _opened(client, attempt(), timeout)
 
 
-async def connect_unix(path: str, *, timeout: float | None = None, limit: int = LIMIT, max_backlog: int = MAX_BACKLOG) -> Stream:
+async def connect_unix(
+    path: str,
+    *,
+    tls: ClientTls | None = None,
+    timeout: float | None = None,
+    limit: int = LIMIT,
+    max_backlog: int = MAX_BACKLOG,
+) -> Stream:
     """Connect to a Unix socket. Arguments and errors as those of `connect`."""
-    client = _Client(limit=limit, max_backlog=max_backlog)
+    client = _Client(tls=tls, limit=limit, max_backlog=max_backlog)
     return await _opened(client, _established(client, lambda: client.connect_unix(path)), timeout)
 
 
@@ -155,6 +185,12 @@ async def _established(client: _Client, begin: Callable[[], Socket]) -> Stream:
     except BaseException:
         socket.abort(errno.ECANCELED)
         raise
+
+
+def _settings(tls: ClientTls | bool | None) -> ClientTls | None:
+    if isinstance(tls, bool):
+        return ClientTls() if tls else None
+    return tls
 
 
 async def _addresses(host: str | None, port: int) -> list[str | None]:
@@ -273,6 +309,7 @@ async def serve_stream(
     host: str | None = None,
     path: str | None = None,
     tls: AppOptions | None = None,
+    alpn: str | None = None,
     shared: bool = False,
     limit: int = LIMIT,
     max_backlog: int = MAX_BACKLOG,
@@ -286,6 +323,7 @@ async def serve_stream(
         port, host, shared: as `SocketContext.listen`.
         path: that of a Unix socket, in place of a port.
         tls: the certificate that clients are shown.
+        alpn: the protocol that they agree to.
         limit, max_backlog: as of `connect`.
 
     Raises:
@@ -298,7 +336,7 @@ async def serve_stream(
         raise TypeError(f"serve_stream takes a coroutine function, not {handler!r}")
     if path is not None and (port or host is not None):
         raise ValueError("path names a Unix socket: port and host have no place beside it")
-    server = StreamServer(handler, tls=tls, limit=limit, max_backlog=max_backlog)
+    server = StreamServer(handler, tls=tls, alpn=alpn, limit=limit, max_backlog=max_backlog)
     try:
         server.listener = server.listen(port, host, shared=shared) if path is None else server.listen_unix(path)
     except BaseException:

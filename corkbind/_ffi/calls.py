@@ -9,6 +9,7 @@ from ctypes import Structure, byref, c_int, c_uint64, c_void_p, sizeof, string_a
 from typing import Final
 
 from corkbind._ffi.callbacks import CALLBACKS
+from corkbind._ffi.constants import CK_NOMEM
 from corkbind._ffi.layouts import ck_connection_info, ck_counters, ck_limits, ck_stats
 from corkbind._ffi.loader import lib
 from corkbind.errors import TlsError
@@ -235,14 +236,64 @@ def context_connect_unix(context: int, path: str) -> int:
     return _handle(lib.ck_context_connect_unix(context, os.fsencode(path), byref(error)), error.value, f"connect to {path}")
 
 
-def context_adopt(context: int, descriptor: int) -> int:
+def context_verify(context: int, mode: int) -> None:
+    """Say how sockets of a TLS context that connect look at their server's certificate.
+
+    Raises:
+        TlsError, MemoryError: it cannot be done.
+    """
+    _tls_said(lib.ck_context_verify(context, mode))
+
+
+def context_peer_name(context: int, name: str) -> None:
+    """Say which name sockets that connect from now on ask their server for.
+
+    Raises:
+        TlsError, MemoryError: it cannot be done.
+    """
+    _tls_said(lib.ck_context_peer_name(context, name.encode()))
+
+
+def context_protocols(context: int, protocols: str) -> None:
+    """Say what sockets that connect offer by ALPN, between commas.
+
+    Raises:
+        TlsError, MemoryError: it cannot be done.
+    """
+    _tls_said(lib.ck_context_protocols(context, protocols.encode()))
+
+
+def context_protocol(context: int, protocol: str) -> None:
+    """Say what sockets that are let in agree to by ALPN.
+
+    Raises:
+        MemoryError: there is none.
+    """
+    _tls_said(lib.ck_context_protocol(context, protocol.encode()))
+
+
+def context_close(context: int) -> None:
+    """Close a context."""
+    lib.ck_context_close(context)
+
+
+def _tls_said(result: int) -> None:
+    if result == CK_NOMEM:
+        raise MemoryError("cannot set up TLS: out of memory")
+    if result < 0:
+        raise TlsError(os.fsdecode(lib.ck_tls_error()))
+
+
+def context_adopt(context: int, descriptor: int, client: bool) -> int:
     """Return the handle of a socket made of a connected descriptor that does not block.
 
     Raises:
         OSError: with the errno.
     """
     error = c_int(0)
-    return _handle(lib.ck_context_adopt(context, descriptor, byref(error)), error.value, f"take over descriptor {descriptor}")
+    return _handle(
+        lib.ck_context_adopt(context, descriptor, int(client), byref(error)), error.value, f"take over descriptor {descriptor}"
+    )
 
 
 def context_stats(context: int) -> Counters:

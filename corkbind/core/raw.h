@@ -24,12 +24,13 @@ typedef struct ck_context {
     bool tls;
     bool manual;             /* a write outside any cork leaves at once */
     bool adopting;           /* the caller of ck_context_adopt is told by what that returns */
+    char *protocol;          /* that its listeners' sockets agree to by ALPN; NULL = none */
     ck_stats stats;
     ck_counters counters;    /* the same, which the engine adds up for each route */
 } ck_context;
 
-/* Where a socket is in its life. */
-enum ck_socket_phase { CK_SOCKET_CONNECTING, CK_SOCKET_OPEN, CK_SOCKET_GONE };
+/* Where a socket is in its life. Opening means connecting, or being in TLS's handshake. */
+enum ck_socket_phase { CK_SOCKET_OPENING, CK_SOCKET_OPEN, CK_SOCKET_GONE };
 
 /* Lies in the ext of its us_socket_t, from connecting on. */
 typedef struct ck_socket {
@@ -44,7 +45,7 @@ typedef struct ck_socket {
     bool shutdown_due;       /* to be shut down, and */
     bool close_due;          /* closed, when all has left */
     bool shut;               /* it has been said that nothing more will be written */
-    bool peer_ended;
+    bool told;               /* the application has its handle */
     bool later;              /* on the loop's list */
 } ck_socket;
 
@@ -58,8 +59,9 @@ typedef struct ck_raw_timer {
 /* Sets the callbacks of a new context. */
 void ck_socket_callbacks(struct us_socket_context_t *us);
 
-/* Makes a socket of what ck_context_connect began. Returns 0 without memory for a handle. */
-uint32_t ck_socket_begin(ck_context *context, struct us_socket_t *us);
+/* Makes a socket of a us_socket_t; `told` = the application is to be given the handle that
+ * this returns. Returns 0 without memory for one. */
+uint32_t ck_socket_begin(ck_context *context, struct us_socket_t *us, bool told);
 
 /* Closes now; what is packed is sent first. Does nothing to one that is gone. */
 void ck_socket_close_now(ck_socket *socket, int code);

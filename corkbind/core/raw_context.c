@@ -86,9 +86,61 @@ int ck_context_close(uint32_t handle)
     ck_handle_drop(&context->loop->handles, handle);
     ck_listeners_close(&context->listeners);
     while (context->first) {
-        ck_socket_close_now(context->first, context->first->phase == CK_SOCKET_CONNECTING ? ECANCELED : 0);
+        ck_socket_close_now(context->first, context->first->phase == CK_SOCKET_OPENING ? ECANCELED : 0);
     }
     us_socket_context_free(0, context->us);
+    ck_free(context->loop, context->protocol);
+    return CK_OK;
+}
+
+/* ---- TLS ---- */
+
+static int tls_result(int result)
+{
+    if (result == 0) {
+        return CK_OK;
+    }
+    ck_tls_error_note(us_tls_error());
+    return errno == ENOMEM ? CK_NOMEM : CK_VALUE;
+}
+
+int ck_context_verify(uint32_t handle, int mode)
+{
+    int error;
+    const ck_context *context = context_of(handle, &error);
+    return context ? tls_result(us_socket_context_verify(context->us, mode)) : error;
+}
+
+int ck_context_peer_name(uint32_t handle, const char *name)
+{
+    int error;
+    const ck_context *context = context_of(handle, &error);
+    return context ? tls_result(us_socket_context_peer_name(context->us, name)) : error;
+}
+
+int ck_context_protocols(uint32_t handle, const char *protocols)
+{
+    int error;
+    const ck_context *context = context_of(handle, &error);
+    return context ? tls_result(us_socket_context_offer_protocols(context->us, protocols)) : error;
+}
+
+int ck_context_protocol(uint32_t handle, const char *protocol)
+{
+    int error;
+    ck_context *context = context_of(handle, &error);
+    if (!context) {
+        return error;
+    }
+    size_t size = strlen(protocol) + 1;
+    char *copy = ck_alloc(context->loop, size);
+    if (!copy) {
+        return CK_NOMEM;
+    }
+    memcpy(copy, protocol, size);
+    us_socket_context_alpn(context->us, copy);
+    ck_free(context->loop, context->protocol);
+    context->protocol = copy;
     return CK_OK;
 }
 
@@ -138,7 +190,7 @@ static uint32_t connecting(ck_context *context, struct us_socket_t *us, int *err
         *error = errno ? errno : EINVAL;
         return 0;
     }
-    uint32_t handle = ck_socket_begin(context, us);
+    uint32_t handle = ck_socket_begin(context, us, true);
     if (!handle) {
         us_socket_close_connecting(0, us);
     }
@@ -174,7 +226,17 @@ uint32_t ck_context_connect_unix(uint32_t handle, const char *path, int *error)
 
 /* ---- Taking over ---- */
 
-uint32_t ck_context_adopt(uint32_t handle, int descriptor, int *error)
+static struct us_socket_t *adopt(ck_context *context, int descriptor, int client)
+{
+    context->adopting = true;
+    struct us_socket_t *us = client
+        ? us_adopt_connected_socket(context->tls, context->us, descriptor, sizeof(ck_socket), NULL, 0)
+        : us_adopt_accepted_socket(context->tls, context->us, descriptor, sizeof(ck_socket), NULL, 0);
+    context->adopting = false;
+    return us;
+}
+
+uint32_t ck_context_adopt(uint32_t handle, int descriptor, int client, int *error)
 {
     int result;
     ck_context *context = context_of(handle, &result);
@@ -183,9 +245,7 @@ uint32_t ck_context_adopt(uint32_t handle, int descriptor, int *error)
         return 0;
     }
     errno = 0;
-    context->adopting = true;
-    struct us_socket_t *us = us_adopt_accepted_socket(context->tls, context->us, descriptor, sizeof(ck_socket), NULL, 0);
-    context->adopting = false;
+    struct us_socket_t *us = adopt(context, descriptor, client);
     if (!us) {
         *error = errno ? errno : ENOMEM;
         return 0;

@@ -1,17 +1,20 @@
 /* A raw socket: what its events mean, and its end.
  *
- * Every socket that the application has been told of, or has been given the handle
- * of, ends in exactly one callback: one that was connecting in CK_SOCKET_CONNECTED or
- * CK_SOCKET_CONNECT_ERROR, one that is open in CK_SOCKET_CLOSED. The handle is stale
- * by then. Callbacks run corked, but for these two, which have nothing to write to.
+ * Every socket that the application has the handle of ends in exactly one callback:
+ * CK_SOCKET_CLOSED when it has been told that it is open, CK_SOCKET_CONNECT_ERROR when
+ * not. The handle is stale by then. Callbacks run corked, but for these two, which have
+ * nothing to write to.
  *
- * Bytes written while it connects wait in the backlog and leave when it is open. */
+ * With TLS a socket is open when the handshake is over; of one that was let in nothing is
+ * told before. Bytes written until then wait in the backlog. */
 #include <errno.h>
 #include <string.h>
 
 #include "poison.h"
 #include "python.h"
 #include "raw.h"
+
+enum { HANDSHAKE_SECONDS = 12 }; /* for a client that was let in; timeouts come up to 4 s early */
 
 static ck_socket *socket_of(struct us_socket_t *s)
 {
@@ -160,7 +163,7 @@ static const ck_stream_kind kind = {
 
 /* ---- Beginning and end ---- */
 
-uint32_t ck_socket_begin(ck_context *context, struct us_socket_t *us)
+uint32_t ck_socket_begin(ck_context *context, struct us_socket_t *us, bool told)
 {
     ck_socket *socket = socket_of(us);
     ck_loop *loop = context->loop;
@@ -175,6 +178,7 @@ uint32_t ck_socket_begin(ck_context *context, struct us_socket_t *us)
     socket->stream.route = &context->counters;
     socket->stream.tls = context->tls;
     socket->context = context;
+    socket->told = told;
     socket->next = context->first;
     if (context->first) {
         context->first->previous = socket;
@@ -212,37 +216,43 @@ static void tell_end(const ck_loop *loop, uint32_t handle, int event, const char
     }
 }
 
-static void connect_failed(ck_socket *socket, int code)
+static void open_failed(ck_socket *socket, int code)
 {
     const ck_loop *loop = socket->context->loop;
     uint32_t handle = let_go(socket);
-    tell_end(loop, handle, CK_SOCKET_CONNECT_ERROR, socket->tls_reason, code);
+    if (socket->told) {
+        tell_end(loop, handle, CK_SOCKET_CONNECT_ERROR, socket->tls_reason, code ? code : ECONNABORTED);
+    }
 }
 
 void ck_socket_close_now(ck_socket *socket, int code)
 {
-    struct us_socket_t *us = socket->stream.socket;
     if (socket->phase == CK_SOCKET_OPEN) {
         ck_stream_flush(&socket->stream, CK_FLUSH_CLOSE);
-        us_socket_close(0, us, code, NULL);
-    } else if (socket->phase == CK_SOCKET_CONNECTING) {
-        us_socket_close(0, us, code, NULL); /* calls nobody back */
-        connect_failed(socket, code ? code : ECANCELED);
+    }
+    if (socket->phase != CK_SOCKET_GONE) {
+        us_socket_close(0, socket->stream.socket, code, NULL);
+    }
+    if (socket->phase != CK_SOCKET_GONE) { /* one that connects is closed without a callback */
+        open_failed(socket, code);
     }
 }
 
 /* ---- Socket callbacks ---- */
 
-static void opened(ck_socket *socket, int event, const char *ip, int ip_length)
+static void opened(ck_socket *socket, const char *ip, int ip_length)
 {
     ck_context *context = socket->context;
     socket->phase = CK_SOCKET_OPEN;
     context->stats.connections++;
     context->stats.open++;
+    us_socket_timeout(0, socket->stream.socket, 0); /* until here it has been about opening */
     if (!context->adopting) {
+        int event = socket->told ? CK_SOCKET_CONNECTED : CK_SOCKET_ACCEPTED;
+        socket->told = true;
         tell_corked(socket, event, ip, (size_t) ip_length, (int) context->handle);
     }
-    if (socket->phase == CK_SOCKET_OPEN) { /* what was written while it connected leaves now */
+    if (socket->phase == CK_SOCKET_OPEN) { /* what was written while it opened leaves now */
         socket->stream.full = false;
         (void) ck_stream_drain(&socket->stream);
         sent(&socket->stream);
@@ -251,31 +261,40 @@ static void opened(ck_socket *socket, int event, const char *ip, int ip_length)
 
 static struct us_socket_t *on_open(struct us_socket_t *s, int is_client, char *ip, int ip_length)
 {
+    ck_context *context = us_socket_context_ext(0, us_socket_context(0, s));
     ck_socket *socket = socket_of(s);
-    if (!is_client) {
-        ck_context *context = us_socket_context_ext(0, us_socket_context(0, s));
-        if (!ck_socket_begin(context, s)) {
-            us_socket_close(0, s, ENOMEM, NULL);
-            return s;
-        }
+    if (!socket->handle && !ck_socket_begin(context, s, context->adopting)) {
+        us_socket_close(0, s, ENOMEM, NULL);
+        return s;
     }
-    opened(socket, is_client ? CK_SOCKET_CONNECTED : CK_SOCKET_ACCEPTED, ip, ip_length);
+    if (!context->tls) {
+        opened(socket, ip, ip_length);
+    } else if (!is_client) {
+        us_socket_timeout(0, s, HANDSHAKE_SECONDS);
+    }
+    return s;
+}
+
+static struct us_socket_t *on_handshake(struct us_socket_t *s)
+{
+    char ip[16];
+    int length = sizeof(ip);
+    us_socket_remote_address(0, s, ip, &length);
+    opened(socket_of(s), ip, length);
     return s;
 }
 
 static struct us_socket_t *on_connect_error(struct us_socket_t *s, int code)
 {
     ck_socket *socket = socket_of(s);
-    if (socket->handle) {
-        connect_failed(socket, code);
-    }
+    open_failed(socket, code);
     return s;
 }
 
 static struct us_socket_t *on_data(struct us_socket_t *s, char *data, int length)
 {
     ck_socket *socket = socket_of(s);
-    if (!socket->close_due) {
+    if (socket->phase == CK_SOCKET_OPEN && !socket->close_due) {
         tell_corked(socket, CK_SOCKET_DATA, data, (size_t) length, 0);
     }
     ck_poison(data, (size_t) length);
@@ -286,6 +305,9 @@ static struct us_socket_t *on_writable(struct us_socket_t *s)
 {
     ck_socket *socket = socket_of(s);
     ck_stream *stream = &socket->stream;
+    if (socket->phase != CK_SOCKET_OPEN) {
+        return s;
+    }
     stream->full = false;
     bool drained = ck_stream_drain(stream);
     if (drained && !waits(socket) && !socket->close_due) {
@@ -299,8 +321,9 @@ static struct us_socket_t *on_writable(struct us_socket_t *s)
 static struct us_socket_t *on_end(struct us_socket_t *s)
 {
     ck_socket *socket = socket_of(s);
-    socket->peer_ended = true;
-    if (!socket->close_due) {
+    if (socket->phase != CK_SOCKET_OPEN) {
+        ck_socket_close_now(socket, ECONNRESET);
+    } else if (!socket->close_due) {
         tell_corked(socket, CK_SOCKET_END, NULL, 0, us_socket_was_truncated(s));
     }
     return s;
@@ -309,7 +332,7 @@ static struct us_socket_t *on_end(struct us_socket_t *s)
 static struct us_socket_t *on_timeout(struct us_socket_t *s)
 {
     ck_socket *socket = socket_of(s);
-    if (socket->phase == CK_SOCKET_CONNECTING || socket->close_due) {
+    if (socket->phase == CK_SOCKET_OPENING || socket->close_due) {
         ck_socket_close_now(socket, ETIMEDOUT);
     } else {
         tell_corked(socket, CK_SOCKET_TIMEOUT, NULL, 0, 0);
@@ -330,12 +353,17 @@ static struct us_socket_t *on_close(struct us_socket_t *s, int code, void *reaso
 {
     ck_socket *socket = socket_of(s);
     (void) reason;
-    if (socket->handle) { /* else there was no memory for one when it came in */
-        ck_context *context = socket->context;
-        context->stats.open--;
-        uint32_t handle = let_go(socket);
-        tell_end(context->loop, handle, CK_SOCKET_CLOSED, socket->tls_reason, code);
+    if (!socket->handle) { /* there was no memory for one when it came in */
+        return s;
     }
+    if (socket->phase == CK_SOCKET_OPENING) {
+        open_failed(socket, code);
+        return s;
+    }
+    ck_context *context = socket->context;
+    context->stats.open--;
+    uint32_t handle = let_go(socket);
+    tell_end(context->loop, handle, CK_SOCKET_CLOSED, socket->tls_reason, code);
     return s;
 }
 
@@ -349,4 +377,5 @@ void ck_socket_callbacks(struct us_socket_context_t *us)
     us_socket_context_on_timeout(0, us, on_timeout);
     us_socket_context_on_long_timeout(0, us, on_long_timeout);
     us_socket_context_on_close(0, us, on_close);
+    us_socket_context_on_handshake(us, on_handshake);
 }

@@ -213,7 +213,7 @@ enum { CK_TOPIC_BYTES = 1024 };
 
 /* What the socket callback reports. Without another payload that is None. */
 enum ck_socket_event {
-    CK_SOCKET_ACCEPTED = 1,      /* a listener has let it in: bytes, its peer's address (4, 16 or 0); the number is the context */
+    CK_SOCKET_ACCEPTED = 1,      /* a listener has let it in, and TLS is agreed: bytes, its peer's address (4, 16 or 0); the number is the context */
     CK_SOCKET_CONNECTED = 2,     /* ck_context_connect: the same */
     CK_SOCKET_CONNECT_ERROR = 3, /* that failed, and the handle is stale: the number is an errno; bytes where TLS says why */
     CK_SOCKET_DATA = 4,          /* bytes */
@@ -765,10 +765,20 @@ CK_EXPORT uint32_t ck_context_listen_unix(uint32_t context, const char *path, in
  * is looked up before this returns. `source_host` may be NULL. */
 CK_EXPORT uint32_t ck_context_connect(uint32_t context, const char *host, int port, const char *source_host, int *error);
 CK_EXPORT uint32_t ck_context_connect_unix(uint32_t context, const char *path, int *error);
-/* Makes a socket of a connected stream descriptor that does not block; for TLS a server's.
- * Nothing is told: the caller knows. Returns its handle, or 0 with *error set to an errno;
- * the descriptor is still the caller's unless that is ENOMEM from on_open. */
-CK_EXPORT uint32_t ck_context_adopt(uint32_t context, int descriptor, int *error);
+/* Makes a socket of a connected stream descriptor that does not block. Without TLS it is open
+ * and nothing is told; with TLS CK_SOCKET_CONNECTED comes behind the handshake, ours being that
+ * of a `client` or of a server. Returns its handle, or 0 with *error set to an errno. */
+CK_EXPORT uint32_t ck_context_adopt(uint32_t context, int descriptor, int client, int *error);
+/* How sockets of a TLS context that connect from now on look at their server's certificate: a
+ * LIBUS_VERIFY_ constant; and the name that they ask it for and look for there, NULL = the host
+ * that they connect to. A server without a name (adopted, on a path) needs one.
+ * Return CK_OK, CK_NOMEM, or CK_VALUE: see ck_tls_error. */
+CK_EXPORT int ck_context_verify(uint32_t context, int mode);
+CK_EXPORT int ck_context_peer_name(uint32_t context, const char *name);
+/* What they offer by ALPN, between commas: "h2,http/1.1"; and the one protocol that sockets
+ * which are let in agree to. */
+CK_EXPORT int ck_context_protocols(uint32_t context, const char *protocols);
+CK_EXPORT int ck_context_protocol(uint32_t context, const char *protocol);
 
 /* [hot] Packs or sends. Returns a ck_socket_written, CK_FINISHED after ck_socket_shutdown or
  * ck_socket_end, CK_ABORTED when nothing can leave any more or too much waits. */
@@ -793,12 +803,13 @@ CK_EXPORT int ck_socket_end(uint32_t socket);
 CK_EXPORT int ck_socket_close(uint32_t socket, int code);
 CK_EXPORT int ck_socket_pause(uint32_t socket, int paused);                      /* [hot] reads no more until called with 0 */
 /* [hot] Tells CK_SOCKET_TIMEOUT once in about so many seconds (960 at most, 0 = never): up to
- * 4 s early. A socket that still connects is given up (ETIMEDOUT). */
+ * 4 s early. A socket that is not open yet is given up then (ETIMEDOUT); opening turns it off. */
 CK_EXPORT int ck_socket_timeout(uint32_t socket, int seconds);
 CK_EXPORT int ck_socket_long_timeout(uint32_t socket, int minutes);              /* [hot] 240 at most; up to a minute early */
 CK_EXPORT int ck_socket_port(uint32_t socket, int remote);                       /* [hot] 0 of a unix socket */
 CK_EXPORT int ck_socket_descriptor(uint32_t socket);                             /* [hot] to look at and set options of; never to read, write or close */
 CK_EXPORT void *ck_py_socket_address(uint32_t socket);                           /* [hot] bytes: the peer's, 4, 16 or 0 of them */
+CK_EXPORT void *ck_py_socket_tls(uint32_t socket);                               /* [hot] None, or (version, cipher, protocol or None) */
 
 /* Timers tell CK_SOCKET_TIMER. One that is `fallthrough` does not count in ck_loop_alive. */
 CK_EXPORT uint32_t ck_timer_create(int fallthrough);                             /* 0 without memory or a descriptor */

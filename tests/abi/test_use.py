@@ -80,6 +80,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "serving",
         "app_loop",
         "loop",
+        "client_tls",
         "socket",
         "socket_context",
         "timer",
