@@ -199,7 +199,7 @@ def context_listen(context: int, host: str | None, port: int, options: int) -> i
         OSError: with the errno, naming the address.
     """
     error = c_int(0)
-    listener = lib.ck_context_listen(context, host.encode() if host is not None else None, port, options, byref(error))
+    listener = lib.ck_context_listen(context, _name(host), port, options, byref(error))
     return _listener(listener, error.value, f"{host or '*'}:{port}")
 
 
@@ -210,7 +210,7 @@ def context_listen_unix(context: int, path: str, options: int) -> int:
         OSError: with the errno, naming the path.
     """
     error = c_int(0)
-    listener = lib.ck_context_listen_unix(context, os.fsencode(path), options, byref(error))
+    listener = lib.ck_context_listen_unix(context, _name(path), options, byref(error))
     return _listener(listener, error.value, path)
 
 
@@ -221,8 +221,7 @@ def context_connect(context: int, host: str | None, port: int, source_host: str 
         OSError: with the errno, naming the address.
     """
     error = c_int(0)
-    source = source_host.encode() if source_host is not None else None
-    connecting = lib.ck_context_connect(context, host.encode() if host is not None else None, port, source, byref(error))
+    connecting = lib.ck_context_connect(context, _name(host), port, _name(source_host), byref(error))
     return _handle(connecting, error.value, f"connect to {host or 'this machine'}:{port}")
 
 
@@ -233,7 +232,7 @@ def context_connect_unix(context: int, path: str) -> int:
         OSError: with the errno, naming the path.
     """
     error = c_int(0)
-    return _handle(lib.ck_context_connect_unix(context, os.fsencode(path), byref(error)), error.value, f"connect to {path}")
+    return _handle(lib.ck_context_connect_unix(context, _name(path), byref(error)), error.value, f"connect to {path}")
 
 
 def context_verify(context: int, mode: int) -> None:
@@ -301,6 +300,13 @@ def context_stats(context: int) -> Counters:
     stats = ck_stats()
     lib.ck_context_stats(context, byref(stats))
     return _counters(stats)
+
+
+def _name(text: str | None) -> bytes | None:
+    encoded = None if text is None else os.fsencode(text)
+    if encoded is not None and b"\0" in encoded:
+        raise ValueError(f"{text!r} holds a NUL, which ends a name in C")
+    return encoded
 
 
 def _handle(handle: int, error: int, doing: str) -> int:
