@@ -9,6 +9,7 @@ from corkbind._ffi.capsule import capsule as _C_API  # noqa: F401 (what C extens
 from corkbind.address import Address
 from corkbind.app import App
 from corkbind.app_loop import AppLoop, AppTimer
+from corkbind.client_tls import ClientTls
 from corkbind.cork import corked_socket
 from corkbind.embedding import get_cflags, get_include, get_ldflags, get_library, get_library_dir, get_pkgconfig_dir
 from corkbind.enums import CompressOptions, OpCode, SendStatus
@@ -24,6 +25,7 @@ from corkbind.errors import (
     RequestExpired,
     ResponseFinished,
     ResponseStarted,
+    SocketClosed,
     TlsError,
     UncorkedWrite,
     WrongThread,
@@ -39,7 +41,12 @@ from corkbind.options import AppListenOptions, AppOptions
 from corkbind.request import HttpRequest
 from corkbind.response import HttpResponse
 from corkbind.router import MiddlewareRouter, Router
+from corkbind.socket import Socket, TlsFacts
+from corkbind.socket_context import Listener, SocketContext
+from corkbind.stream import Stream
+from corkbind.streams import StreamServer, connect, connect_unix, serve_stream
 from corkbind.task_factory import RequestTask, TaskFactory, create_task
+from corkbind.timer import Timer
 from corkbind.websocket import WebSocket
 from corkbind.ws_behavior import WebSocketBehavior
 
@@ -62,6 +69,7 @@ __all__ = [
     "BodyIncomplete",
     "BodyMalformed",
     "BodyTooLarge",
+    "ClientTls",
     "CompressOptions",
     "ConnectionClosed",
     "CorkbindError",
@@ -70,6 +78,7 @@ __all__ = [
     "HttpRequest",
     "HttpResponse",
     "Limits",
+    "Listener",
     "LoadError",
     "Loop",
     "MiddlewareRouter",
@@ -83,13 +92,22 @@ __all__ = [
     "ResponseStarted",
     "Router",
     "SendStatus",
+    "Socket",
+    "SocketClosed",
+    "SocketContext",
+    "Stream",
+    "StreamServer",
     "TaskFactory",
+    "Timer",
     "TlsError",
+    "TlsFacts",
     "UncorkedWrite",
     "UploadedFile",
     "WebSocket",
     "WebSocketBehavior",
     "WrongThread",
+    "connect",
+    "connect_unix",
     "corked_socket",
     "create_task",
     "get_cflags",
@@ -100,4 +118,5 @@ __all__ = [
     "get_pkgconfig_dir",
     "middleware",
     "sendfile",
+    "serve_stream",
 ]

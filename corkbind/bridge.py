@@ -256,6 +256,8 @@ def _forked() -> None:
     _bridges.clear()
     callbacks.live.clear()
     callbacks.websockets.clear()
+    callbacks.sockets.clear()
+    callbacks.contexts.clear()
     open_blocks.clear()
     callbacks.thread.deferred = callbacks.thread.report = None
 

@@ -7,6 +7,7 @@
     |-- ResponseFinished                a response was written after its end
     |-- ResponseStarted                 a status or field after the body had begun
     |-- ConnectionClosed                the client has gone: code, reason
+    |   `-- SocketClosed (ConnectionError)  the same of a raw socket or stream: errno, reason
     |-- WrongThread                     a thread touched what belongs to another
     |-- UncorkedWrite                   App(cork="strict"): a write outside any cork
     |-- BodyTooLarge                    answered with 413 when nobody catches it
@@ -62,6 +63,19 @@ class ConnectionClosed(CorkbindError):
         self.code = code
         self.reason = reason or ABORT_REASONS.get(code, "the connection closed")
         super().__init__(self.reason)
+
+
+class SocketClosed(ConnectionClosed, ConnectionError):
+    """Say that a raw socket, or a stream, is closed or closing.
+
+    Args:
+        code: the errno that it ended with; 0 for a clean end.
+        reason: the same for people.
+    """
+
+    def __init__(self, code: int = 0, reason: str = "") -> None:
+        super().__init__(code, reason or "the connection is closed")
+        self.errno = code or None
 
 
 class WrongThread(CorkbindError):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import select
 from asyncio import AbstractEventLoop, _get_running_loop
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
 
 from corkbind._ffi.loader import lib
 from corkbind.bridge import Bridge
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
+
+
+class Owned(Protocol):
+    """Belong to a Loop."""
+
+    def close(self) -> None:
+        """End before the loop does; call `disown`."""
 
 
 class Loop:
@@ -39,10 +46,11 @@ class Loop:
     stream of the thread is closed, all that is open on the core loop is closed as well.
     """
 
-    __slots__ = ("__weakref__", "_bridge", "_closed", "_running", "_stopped")
+    __slots__ = ("__weakref__", "_bridge", "_close_due", "_closed", "_owned", "_running", "_stopped")
 
     def __init__(self, *, on_error: Callable[[BaseException], object] | None = None) -> None:
-        self._closed = False
+        self._closed = self._close_due = False
+        self._owned: set[Owned] = set()
         self._running = False
         self._stopped = False
         self._bridge = Bridge.open()
@@ -59,7 +67,7 @@ class Loop:
             RuntimeError: no asyncio loop is given, and none runs here.
             CorkbindError: another one runs it, `run()` does, or it is closed.
         """
-        self._check("attach the loop")
+        self.check("attach the loop")
         if loop is None:
             loop = _get_running_loop()
         if loop is None:
@@ -82,7 +90,7 @@ class Loop:
             KeyboardInterrupt, SystemExit: as raised in a callback, after its step; `run()` may be called again.
             WrongThread: it belongs to another thread.
         """
-        self._check("run the loop")
+        self.check("run the loop")
         bridge = self._bridge
         if self._running or bridge.attached is not None:
             raise CorkbindError("the loop runs already" + ("" if self._running else ", in an asyncio loop"))
@@ -99,6 +107,8 @@ class Loop:
                     poll.poll()
         finally:
             self._running = self._stopped = False
+            if self._close_due:
+                self.close_soon()
 
     def _goes_on(self) -> bool:
         return bool(self._bridge.alive and (self._bridge.due or lib.ck_loop_alive() > 0))
@@ -107,6 +117,18 @@ class Loop:
         """Let `run()` return after its step; the next one, when it does not run. From any thread."""
         self._stopped = True
         self._bridge.wake()
+
+    def report(self, error: BaseException) -> None:
+        """Tell of an error that nobody handled; KeyboardInterrupt and SystemExit come out after the step."""
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            self._bridge.interrupt(error)
+        else:
+            self._bridge.report(error)
+
+    @property
+    def here(self) -> bool:
+        """Tell whether this is its thread."""
+        return self._bridge.here
 
     @property
     def running(self) -> bool:
@@ -139,8 +161,13 @@ class Loop:
             CorkbindError: it is closed.
             WrongThread: it belongs to another thread.
         """
-        self._check("ask for the iteration")
+        self.check("ask for the iteration")
         return int(lib.ck_loop_iteration())
+
+    def start(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        """Run a coroutine as a task of the asyncio loop, its first segment now where that can be."""
+        if not self._bridge.start(work, name):
+            self._bridge.start_later(work, name)
 
     # -- The end --
 
@@ -158,13 +185,40 @@ class Loop:
         """
         if self.closed:
             return
-        self._check("close the loop")
+        self.check("close the loop")
         if self._running or lib.ck_loop_busy():
             raise CorkbindError("cannot close the loop while it runs: call stop(), and close() after run()")
+        for thing in list(self._owned):
+            thing.close()
         self._closed = True
         self._bridge.close()
 
-    def _check(self, doing: str) -> None:
+    def close_soon(self) -> None:
+        """Close it, but not before the callback that runs has returned."""
+        if self.closed:
+            return
+        if self._running:
+            self._close_due = True
+        elif lib.ck_loop_busy():
+            self.defer(self.close_soon)
+        else:
+            self.close()
+
+    def own(self, thing: Owned) -> None:
+        """Close something before the loop is closed."""
+        self._owned.add(thing)
+
+    def disown(self, thing: Owned) -> None:
+        """Forget something that has been closed."""
+        self._owned.discard(thing)
+
+    def check(self, doing: str) -> None:
+        """Refuse what has no place here.
+
+        Raises:
+            WrongThread: another thread asks.
+            CorkbindError: it is closed.
+        """
         if not self._bridge.here:
             raise WrongThread(f"cannot {doing} from this thread: hand a function to its thread with loop.defer(fn)")
         if self.closed:

@@ -19,12 +19,14 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from corkbind._ffi.constants import CK_SOCKET_ACCEPTED
 from corkbind._ffi.layouts import (
     AbortedCallback,
     BodyCallback,
     DataCallback,
     DeferredCallback,
     RequestCallback,
+    SocketCallback,
     TlsFailedCallback,
     UdpCallback,
     UncorkedCallback,
@@ -49,6 +51,20 @@ class Follower(Protocol):
 
     def core_writable(self) -> None:
         """Take note that all that was written has gone."""
+
+
+class SocketFollower(Protocol):
+    """Follow a socket, a listener's sockets, or a timer."""
+
+    def happened(self, event: int, payload: Any, number: int) -> None:
+        """Take note of what has happened on it."""
+
+
+class Acceptor(Protocol):
+    """Follow a context."""
+
+    def accepted(self, handle: int, address: bytes) -> None:
+        """Take in a socket that one of its listeners has let in."""
 
 
 class WebSocketFollower(Protocol):
@@ -79,6 +95,10 @@ live: Final[dict[int, Follower]] = {}
 websockets: Final[dict[int, WebSocketFollower]] = {}
 #: By the handle of a datagram socket, until it is closed.
 datagrams: Final[dict[int, UdpFollower]] = {}
+#: By the handle of a socket, until its end, or of a timer.
+sockets: Final[dict[int, SocketFollower]] = {}
+#: By the handle of a context.
+contexts: Final[dict[int, Acceptor]] = {}
 #: Who looks where writes outside any cork come from, by the handle of a watched app.
 watchers: Final[dict[int, Callable[[], None]]] = {}
 #: Who is told what clients do wrong in TLS, by the handle of an app.
@@ -176,6 +196,13 @@ def _websocket(handle: int, event: int, payload: Any, number: int) -> None:
     websockets[handle].happened(event, payload, number)
 
 
+def _socket(handle: int, event: int, payload: Any, number: int) -> None:
+    if event == CK_SOCKET_ACCEPTED:
+        contexts[number & 0xFFFFFFFF].accepted(handle, payload)
+    else:
+        sockets[handle].happened(event, payload, number)
+
+
 #: Held for ever: the core keeps the addresses.
 CALLBACKS: Final = ck_callbacks(
     request=RequestCallback(),  # `entries`
@@ -188,6 +215,7 @@ CALLBACKS: Final = ck_callbacks(
     websocket=WebSocketCallback(),  # _websocket
     tls_failed=TlsFailedCallback(_tls_failed),
     udp=UdpCallback(_udp),
+    socket=SocketCallback(),  # _socket
 )
 
-lib.ck_python_entries(id(entries), id(_websocket), id(keep))  # none is ever freed
+lib.ck_python_entries(id(entries), id(_websocket), id(_socket), id(keep))  # none is ever freed

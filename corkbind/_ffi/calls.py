@@ -9,6 +9,7 @@ from ctypes import Structure, byref, c_int, c_uint64, c_void_p, sizeof, string_a
 from typing import Final
 
 from corkbind._ffi.callbacks import CALLBACKS
+from corkbind._ffi.constants import CK_NOMEM
 from corkbind._ffi.layouts import ck_connection_info, ck_counters, ck_limits, ck_stats
 from corkbind._ffi.loader import lib
 from corkbind.errors import TlsError
@@ -45,16 +46,22 @@ def app_create_tls(limits: Mapping[str, int], files: Sequence[str | None], low_m
         TlsError: naming the file and the cause.
         MemoryError: there is none, or this thread has no loop.
     """
+    app = int(lib.ck_app_create_tls(byref(ck_limits(**limits)), *_texts(files), low_memory))
+    return app or _no_tls("an app")
+
+
+def _texts(files: Sequence[str | None]) -> list[bytes | None]:
     texts = [None if text is None else os.fsencode(text) for text in files]
     if any(text is not None and b"\0" in text for text in texts):
         raise TlsError("a file name, passphrase or cipher of AppOptions holds a NUL")
-    app = int(lib.ck_app_create_tls(byref(ck_limits(**limits)), *texts, low_memory))
-    if app:
-        return app
+    return texts
+
+
+def _no_tls(what: str) -> int:
     reason = os.fsdecode(lib.ck_tls_error())
     if reason:
         raise TlsError(reason)
-    raise MemoryError("cannot make an app: out of memory")
+    raise MemoryError(f"cannot make {what}: out of memory")
 
 
 def app_proxy_protocol(app: int, networks: bytes, count: int, unix: bool) -> None:
@@ -159,10 +166,154 @@ def app_open(app: int) -> int:
 
 
 def _listener(listener: int, error: int, where: str) -> int:
-    if listener:
-        return int(listener)
+    return _handle(listener, error, f"listen on {where}")
+
+
+def context_create(backlog: int, manual: bool) -> int:
+    """Return the handle of a new context of sockets.
+
+    Raises:
+        MemoryError: there is none, or this thread has no loop.
+    """
+    context = int(lib.ck_context_create(backlog, int(manual)))
+    if not context:
+        raise MemoryError("cannot make a context of sockets: out of memory, or its loop is being closed")
+    return context
+
+
+def context_create_tls(backlog: int, manual: bool, files: Sequence[str | None], low_memory: int) -> int:
+    """Return the handle of a new context whose sockets speak TLS as servers do; arguments as app_create_tls.
+
+    Raises:
+        TlsError: naming the file and the cause.
+        MemoryError: there is none, or this thread has no loop.
+    """
+    context = int(lib.ck_context_create_tls(backlog, int(manual), *_texts(files), low_memory))
+    return context or _no_tls("a context of sockets")
+
+
+def context_listen(context: int, host: str | None, port: int, options: int) -> int:
+    """Return the handle of a new TCP listener.
+
+    Raises:
+        OSError: with the errno, naming the address.
+    """
+    error = c_int(0)
+    listener = lib.ck_context_listen(context, _name(host), port, options, byref(error))
+    return _listener(listener, error.value, f"{host or '*'}:{port}")
+
+
+def context_listen_unix(context: int, path: str, options: int) -> int:
+    """Return the handle of a new listener on a Unix socket.
+
+    Raises:
+        OSError: with the errno, naming the path.
+    """
+    error = c_int(0)
+    listener = lib.ck_context_listen_unix(context, _name(path), options, byref(error))
+    return _listener(listener, error.value, path)
+
+
+def context_connect(context: int, host: str | None, port: int, source_host: str | None) -> int:
+    """Return the handle of a socket that connects.
+
+    Raises:
+        OSError: with the errno, naming the address.
+    """
+    error = c_int(0)
+    connecting = lib.ck_context_connect(context, _name(host), port, _name(source_host), byref(error))
+    return _handle(connecting, error.value, f"connect to {host or 'this machine'}:{port}")
+
+
+def context_connect_unix(context: int, path: str) -> int:
+    """Return the handle of a socket that connects to a Unix socket.
+
+    Raises:
+        OSError: with the errno, naming the path.
+    """
+    error = c_int(0)
+    return _handle(lib.ck_context_connect_unix(context, _name(path), byref(error)), error.value, f"connect to {path}")
+
+
+def context_verify(context: int, mode: int) -> None:
+    """Say how sockets of a TLS context that connect look at their server's certificate.
+
+    Raises:
+        TlsError, MemoryError: it cannot be done.
+    """
+    _tls_said(lib.ck_context_verify(context, mode))
+
+
+def context_peer_name(context: int, name: str) -> None:
+    """Say which name sockets that connect from now on ask their server for.
+
+    Raises:
+        TlsError, MemoryError: it cannot be done.
+    """
+    _tls_said(lib.ck_context_peer_name(context, name.encode()))
+
+
+def context_protocols(context: int, protocols: str) -> None:
+    """Say what sockets that connect offer by ALPN, between commas.
+
+    Raises:
+        TlsError, MemoryError: it cannot be done.
+    """
+    _tls_said(lib.ck_context_protocols(context, protocols.encode()))
+
+
+def context_protocol(context: int, protocol: str) -> None:
+    """Say what sockets that are let in agree to by ALPN.
+
+    Raises:
+        MemoryError: there is none.
+    """
+    _tls_said(lib.ck_context_protocol(context, protocol.encode()))
+
+
+def context_close(context: int) -> None:
+    """Close a context."""
+    lib.ck_context_close(context)
+
+
+def _tls_said(result: int) -> None:
+    if result == CK_NOMEM:
+        raise MemoryError("cannot set up TLS: out of memory")
+    if result < 0:
+        raise TlsError(os.fsdecode(lib.ck_tls_error()))
+
+
+def context_adopt(context: int, descriptor: int, client: bool) -> int:
+    """Return the handle of a socket made of a connected descriptor that does not block.
+
+    Raises:
+        OSError: with the errno.
+    """
+    error = c_int(0)
+    return _handle(
+        lib.ck_context_adopt(context, descriptor, int(client), byref(error)), error.value, f"take over descriptor {descriptor}"
+    )
+
+
+def context_stats(context: int) -> Counters:
+    """Return a context's counters by name; those of `flushes` by reason."""
+    stats = ck_stats()
+    lib.ck_context_stats(context, byref(stats))
+    return _counters(stats)
+
+
+def _name(text: str | None) -> bytes | None:
+    encoded = None if text is None else os.fsencode(text)
+    if encoded is not None and b"\0" in encoded:
+        raise ValueError(f"{text!r} holds a NUL, which ends a name in C")
+    return encoded
+
+
+def _handle(handle: int, error: int, doing: str) -> int:
+    if handle:
+        return int(handle)
     number = error if error > 0 else errno.EINVAL
-    raise OSError(number, f"cannot listen on {where}: {os.strerror(number)}")
+    raise OSError(number, f"cannot {doing}: {os.strerror(number)}")
 
 
 def loopback_open() -> int:

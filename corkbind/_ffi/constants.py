@@ -120,6 +120,22 @@ CK_WS_EVENT_SUBSCRIPTION: Final = 18
 
 CK_TOPIC_BYTES: Final = 1024
 
+# enum ck_socket_event
+CK_SOCKET_ACCEPTED: Final = 1
+CK_SOCKET_CONNECTED: Final = 2
+CK_SOCKET_CONNECT_ERROR: Final = 3
+CK_SOCKET_DATA: Final = 4
+CK_SOCKET_DRAIN: Final = 5
+CK_SOCKET_END: Final = 6
+CK_SOCKET_TIMEOUT: Final = 7
+CK_SOCKET_LONG_TIMEOUT: Final = 8
+CK_SOCKET_CLOSED: Final = 9
+CK_SOCKET_TIMER: Final = 10
+
+# enum ck_socket_written
+CK_SOCKET_WAITS: Final = 0
+CK_SOCKET_SENT: Final = 1
+
 # enum ck_ws_sent
 CK_WS_WAITS: Final = 0
 CK_WS_SENT: Final = 1

@@ -33,6 +33,7 @@ UncorkedCallback = PYFUNCTYPE(None, c_uint)
 WebSocketCallback = PYFUNCTYPE(None, c_uint, c_int, py_object, c_int)
 TlsFailedCallback = PYFUNCTYPE(None, c_uint, c_char_p, c_int)
 UdpCallback = PYFUNCTYPE(None, c_uint, c_int, py_object, c_int)
+SocketCallback = PYFUNCTYPE(None, c_uint, c_int, py_object, c_int)
 
 
 class ck_stats(Structure):
@@ -157,6 +158,7 @@ class ck_callbacks(Structure):
         ("websocket", WebSocketCallback),
         ("tls_failed", TlsFailedCallback),
         ("udp", UdpCallback),
+        ("socket", SocketCallback),
     ]
 
 

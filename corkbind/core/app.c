@@ -40,18 +40,16 @@ static void app_free(ck_app *app)
 static const char plain_answer[] = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 58\r\n"
                                    "Connection: close\r\n\r\nThis port speaks HTTPS: the address begins with https://.\n";
 
-static const char *tls_error(const char *text)
+static _Thread_local char tls_error[512];
+
+void ck_tls_error_note(const char *text)
 {
-    static _Thread_local char kept[512];
-    if (text) {
-        strncpy(kept, text, sizeof(kept) - 1);
-    }
-    return kept;
+    strncpy(tls_error, text, sizeof(tls_error) - 1);
 }
 
 const char *ck_tls_error(void)
 {
-    return tls_error(NULL);
+    return tls_error;
 }
 
 static void on_tls_failure(struct us_socket_t *s, const char *reason, int plain)
@@ -70,7 +68,7 @@ static void make_context(ck_app *app, const struct us_socket_context_options_t *
     app->tls = tls != NULL;
     app->context = us_create_socket_context(app->tls, app->loop->us, sizeof(ck_app *), tls ? *tls : options);
     if (tls && !app->context) {
-        (void) tls_error(us_tls_error());
+        ck_tls_error_note(us_tls_error());
     } else if (tls) {
         us_socket_context_alpn(app->context, "http/1.1");
         us_socket_context_plain_answer(app->context, plain_answer, (int) sizeof(plain_answer) - 1);
@@ -118,7 +116,7 @@ uint32_t ck_app_create_tls(const ck_limits *limits, const char *key_file, const 
         .ssl_ciphers = ciphers,
         .ssl_prefer_low_memory_usage = low_memory,
     };
-    (void) tls_error("");
+    ck_tls_error_note("");
     return create(limits, &options);
 }
 
@@ -137,18 +135,6 @@ int ck_app_abort(uint32_t handle)
     return CK_OK;
 }
 
-static void close_listener(ck_listener *listener)
-{
-    ck_listener **link = &listener->app->listeners;
-    while (*link != listener) {
-        link = &(*link)->next;
-    }
-    *link = listener->next;
-    us_listen_socket_close(0, listener->socket);
-    ck_handle_drop(&listener->app->loop->handles, listener->handle);
-    ck_free(listener->app->loop, listener);
-}
-
 int ck_app_destroy(uint32_t handle)
 {
     int error;
@@ -157,9 +143,7 @@ int ck_app_destroy(uint32_t handle)
         return error;
     }
     ck_handle_drop(&app->loop->handles, handle); /* so that nothing called back comes here again, or listens */
-    while (app->listeners) {
-        close_listener(app->listeners);
-    }
+    ck_listeners_close(&app->listeners);
     while (app->first) {
         ck_connection_close(app->first, CK_ABORT_SERVER);
     }
@@ -176,9 +160,7 @@ int ck_app_drain(uint32_t handle)
         return error;
     }
     app->draining = true;
-    while (app->listeners) {
-        close_listener(app->listeners);
-    }
+    ck_listeners_close(&app->listeners);
     ck_connection *connection = app->first;
     while (connection) {
         ck_connection *next = connection->next;
@@ -343,26 +325,6 @@ int ck_app_proxy_protocol(uint32_t handle, const char *networks, int count, int 
 
 /* ---- Listeners ---- */
 
-static uint32_t listening(ck_app *app, struct us_listen_socket_t *socket, int *error)
-{
-    if (!socket) {
-        *error = errno ? errno : EINVAL;
-        return 0;
-    }
-    ck_listener *listener = ck_alloc(app->loop, sizeof(*listener));
-    uint32_t handle = listener ? ck_handle_new(&app->loop->handles, CK_KIND_LISTENER, listener) : 0;
-    if (!handle) {
-        ck_free(app->loop, listener);
-        us_listen_socket_close(0, socket);
-        *error = ENOMEM;
-        return 0;
-    }
-    *listener = (ck_listener) {.next = app->listeners, .app = app, .socket = socket, .handle = handle};
-    app->listeners = listener;
-    *error = 0;
-    return handle;
-}
-
 uint32_t ck_app_listen(uint32_t handle, const char *host, int port, int options, int *error)
 {
     int result;
@@ -372,7 +334,8 @@ uint32_t ck_app_listen(uint32_t handle, const char *host, int port, int options,
         return 0;
     }
     errno = 0;
-    return listening(app, us_socket_context_listen(0, app->context, host, port, options, (int) sizeof(ck_connection)), error);
+    return ck_listener_open(app->loop, &app->listeners,
+        us_socket_context_listen(0, app->context, host, port, options, (int) sizeof(ck_connection)), error);
 }
 
 uint32_t ck_app_listen_unix(uint32_t handle, const char *path, int options, int *error)
@@ -384,22 +347,6 @@ uint32_t ck_app_listen_unix(uint32_t handle, const char *path, int options, int 
         return 0;
     }
     errno = 0;
-    return listening(app, us_socket_context_listen_unix(0, app->context, path, options, (int) sizeof(ck_connection)), error);
-}
-
-int ck_listener_port(uint32_t handle)
-{
-    int error;
-    const ck_listener *listener = ck_loop_object(handle, CK_KIND_LISTENER, &error);
-    return listener ? us_socket_local_port(0, (struct us_socket_t *) listener->socket) : error;
-}
-
-int ck_listener_close(uint32_t handle)
-{
-    int error;
-    ck_listener *listener = ck_loop_object(handle, CK_KIND_LISTENER, &error);
-    if (listener) {
-        close_listener(listener);
-    }
-    return error;
+    return ck_listener_open(app->loop, &app->listeners,
+        us_socket_context_listen_unix(0, app->context, path, options, (int) sizeof(ck_connection)), error);
 }

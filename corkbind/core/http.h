@@ -7,12 +7,12 @@
 #include "cork.h"
 #include "corkbind.h"
 #include "http_parser.h"
+#include "listener.h"
 #include "loop.h"
 #include "proxy_protocol.h"
 #include "router.h"
 #include "topic.h"
 
-struct us_listen_socket_t;
 struct us_socket_context_t;
 
 /* A whole answer but for its Date, made once. */
@@ -47,13 +47,6 @@ typedef struct ck_route {
     ck_counters *counters;
     ck_ws_limits *websocket; /* not NULL: of a WebSocket */
 } ck_route;
-
-typedef struct ck_listener {
-    struct ck_listener *next;
-    struct ck_app *app;
-    struct us_listen_socket_t *socket;
-    uint32_t handle;
-} ck_listener;
 
 typedef struct ck_app {
     ck_loop *loop;

@@ -9,6 +9,7 @@
 #include "datagrams.h"
 #include "deflate.h"
 #include "http.h"
+#include "raw.h"
 
 /* A thread's loop is found without a call into the dynamic linker. */
 static _Thread_local ck_loop *current __attribute__((tls_model("initial-exec")));
@@ -205,6 +206,7 @@ void ck_loop_resume_cancel(ck_loop *loop, ck_connection *connection)
  * takes its turn after everybody else's events. */
 static void resume_waiting(ck_loop *loop)
 {
+    ck_sockets_look_after(loop);
     ck_connection *last = loop->resume_last;
     while (loop->resume_first) {
         ck_connection *connection = loop->resume_first;
@@ -312,18 +314,27 @@ int ck_loop_open(const ck_callbacks *callbacks)
     return ck_loop_open_on(NULL, callbacks);
 }
 
+static void destroy(const ck_slot *slot)
+{
+    if (slot->kind == CK_KIND_APP) {
+        (void) ck_app_destroy(slot->handle);
+    } else if (slot->kind == CK_KIND_CONTEXT) {
+        (void) ck_context_close(slot->handle);
+    } else if (slot->kind == CK_KIND_TIMER) {
+        (void) ck_timer_close(slot->handle);
+    } else if (slot->kind == CK_KIND_UDP) {
+        (void) ck_udp_close(slot->handle);
+    } else {
+        ck_exchange_free(slot->object);
+    }
+}
+
 static void destroy_all(ck_loop *loop, enum ck_kind kind)
 {
     for (uint32_t i = 0; i <= loop->handles.mask; i++) {
         ck_slot slot = loop->handles.slots[i];
         if (slot.handle && slot.kind == (uint32_t) kind) {
-            if (kind == CK_KIND_APP) {
-                (void) ck_app_destroy(slot.handle);
-            } else if (kind == CK_KIND_UDP) {
-                (void) ck_udp_close(slot.handle);
-            } else {
-                ck_exchange_free(slot.object);
-            }
+            destroy(&slot);
         }
     }
 }
@@ -332,6 +343,9 @@ void ck_loop_destroy(ck_loop *loop)
 {
     ck_topics_deliver(loop);
     ck_corks_flush_all(loop, CK_FLUSH_CLOSE);
+    loop->closing = true; /* what closing calls back opens nothing any more */
+    destroy_all(loop, CK_KIND_CONTEXT);
+    destroy_all(loop, CK_KIND_TIMER);
     destroy_all(loop, CK_KIND_APP);
     destroy_all(loop, CK_KIND_EXCHANGE);
     destroy_all(loop, CK_KIND_UDP);
@@ -403,7 +417,7 @@ static void end_iteration(ck_loop *loop)
     ck_corks_flush_all(loop, CK_FLUSH_ITERATION);
     ck_datagrams_flush_all(loop);
     loop->stepping = false;
-    if (loop->resume_first || loop->due.first || ck_datagrams_wait(loop)) {
+    if (loop->resume_first || loop->later_first || loop->due.first || ck_datagrams_wait(loop)) {
         ck_loop_need_step(loop);
     }
 }

@@ -14,6 +14,7 @@ struct ck_connection;
 struct ck_datagrams;
 struct ck_deflate_loop;
 struct ck_exchange;
+struct ck_socket;
 
 enum { CK_DATE_LENGTH = 37 }; /* "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n" */
 
@@ -30,10 +31,13 @@ typedef struct ck_loop {
     unsigned spare_count;
     struct ck_connection *resume_first; /* connections with input to go on with; see ck_loop_resume_later */
     struct ck_connection *resume_last;
+    struct ck_socket *later_first;      /* sockets to look after; see ck_sockets_look_after */
+    struct ck_socket *later_last;
     int64_t date_second;
     uint32_t token;                     /* for ck_loop_wake */
     int users;
     bool stepping;
+    bool closing;                       /* nothing new is made */
     bool in_memory;                     /* belongs to a loopback, and to no thread */
     const void *home;                   /* of the thread that opened it */
     bool deferred;                      /* the deferred callback has been called since the last step */
@@ -61,6 +65,9 @@ void ck_loop_resume_cancel(ck_loop *loop, struct ck_connection *connection);
 
 /* Returns the current Date field line, CK_DATE_LENGTH bytes. */
 const char *ck_loop_date(ck_loop *loop);
+
+/* Keeps what ck_tls_error returns. */
+void ck_tls_error_note(const char *text);
 
 void *ck_alloc(ck_loop *loop, size_t size);
 void *ck_resize(ck_loop *loop, void *memory, size_t size);

@@ -18,6 +18,9 @@ void ck_python_request(const struct ck_loop *loop, int route, uint32_t handle);
 /* The same for what happens on a WebSocket; `payload` is a Python object, lent. */
 void ck_python_websocket(const struct ck_loop *loop, uint32_t handle, int event, void *payload, int number);
 
+/* The same for what happens on a socket. */
+void ck_python_socket(const struct ck_loop *loop, uint32_t handle, int event, void *payload, int number);
+
 /* Returns what ck_python_bind was given. */
 const ck_python *ck_python_bound(void);
 

@@ -154,6 +154,10 @@ OF_HANDLE(ck_udp_buffered)
 OF_HANDLE(ck_udp_cork)
 OF_HANDLE(ck_udp_uncork)
 OF_HANDLE(ck_udp_flush)
+OF_HANDLE(ck_socket_cork)
+OF_HANDLE(ck_socket_uncork)
+OF_HANDLE(ck_socket_flush)
+OF_HANDLE(ck_socket_buffered)
 OBJECT_OF_HANDLE(ck_py_method)
 OBJECT_OF_HANDLE(ck_py_target)
 OBJECT_OF_HANDLE(ck_py_path)
@@ -167,6 +171,7 @@ OF_HANDLE_AND_NUMBER(ck_ws_pause, number)
 OF_HANDLE_AND_NUMBER(ck_py_parameter, )
 OF_HANDLE_AND_TEXT(ck_status_line, number)
 OF_HANDLE_AND_TEXT(ck_write, number)
+OF_HANDLE_AND_TEXT(ck_socket_write, number)
 OF_HANDLE_AND_TEXT(ck_py_header, )
 OF_HANDLE_TEXT_AND_NUMBER(ck_end)
 OF_HANDLE_TEXT_AND_NUMBER(ck_ws_send)
@@ -252,10 +257,10 @@ static method_definition definitions[] = {
     ONE(ck_want_writable), ONE(ck_fail), ONE(ck_ws_cork), ONE(ck_ws_uncork), ONE(ck_ws_flush), ONE(ck_ws_buffered),
     ONE(ck_udp_buffered), ONE(ck_udp_cork), ONE(ck_udp_uncork), ONE(ck_udp_flush), SOME(ck_udp_send_to),
     ONE(ck_py_method), ONE(ck_py_target), ONE(ck_py_path), ONE(ck_py_query), ONE(ck_py_host), ONE(ck_py_headers),
-    ONE(ck_py_body_take),
+    ONE(ck_py_body_take), ONE(ck_socket_cork), ONE(ck_socket_uncork), ONE(ck_socket_flush), ONE(ck_socket_buffered),
     SOME(ck_status), SOME(ck_body_ask), SOME(ck_ws_pause), SOME(ck_py_parameter), SOME(ck_status_line), SOME(ck_write),
     SOME(ck_py_header), SOME(ck_end), SOME(ck_ws_send), SOME(ck_ws_send_bytes), SOME(ck_ws_send_text),
-    SOME(ck_end_bytes), SOME(ck_header_bytes), SOME(ck_ws_close), SOME(ck_send),
+    SOME(ck_socket_write), SOME(ck_end_bytes), SOME(ck_header_bytes), SOME(ck_ws_close), SOME(ck_send),
 };
 
 int ck_python_functions(void *list)

@@ -8,6 +8,7 @@ static ck_python py;
 static void *entries;
 static void *entry_failed;
 static void *websocket_entry;
+static void *socket_entry;
 
 void ck_python_bind(const ck_python *python)
 {
@@ -19,10 +20,11 @@ const ck_python *ck_python_bound(void)
     return &py;
 }
 
-void ck_python_entries(void *list, void *websocket, void *failed)
+void ck_python_entries(void *list, void *websocket, void *socket, void *failed)
 {
     entries = list;
     websocket_entry = websocket;
+    socket_entry = socket;
     entry_failed = failed;
 }
 
@@ -83,22 +85,36 @@ void ck_python_request(const ck_loop *loop, int route, uint32_t handle)
     }
 }
 
-void ck_python_websocket(const ck_loop *loop, uint32_t handle, int event, void *payload, int number)
+static void call_entry(void *entry, uint32_t handle, int event, void *payload, int number)
 {
-    if (loop->callbacks.websocket) {
-        loop->callbacks.websocket(handle, event, payload, number);
-        return;
-    }
     void *who = py.integer((long) handle);
     void *what = who ? py.integer(event) : NULL;
     void *code = what ? py.integer(number) : NULL;
-    void *result = code ? py.call(websocket_entry, who, what, payload, code, (void *) NULL) : NULL;
+    void *result = code ? py.call(entry, who, what, payload, code, (void *) NULL) : NULL;
     let_go(who);
     let_go(what);
     let_go(code);
     let_go(result);
     if (!result) {
         hand_over_error();
+    }
+}
+
+void ck_python_websocket(const ck_loop *loop, uint32_t handle, int event, void *payload, int number)
+{
+    if (loop->callbacks.websocket) {
+        loop->callbacks.websocket(handle, event, payload, number);
+    } else {
+        call_entry(websocket_entry, handle, event, payload, number);
+    }
+}
+
+void ck_python_socket(const ck_loop *loop, uint32_t handle, int event, void *payload, int number)
+{
+    if (loop->callbacks.socket) {
+        loop->callbacks.socket(handle, event, payload, number);
+    } else {
+        call_entry(socket_entry, handle, event, payload, number);
     }
 }
 

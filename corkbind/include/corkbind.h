@@ -211,6 +211,26 @@ enum ck_ws_event {
 /* The longest name of a topic, and the longest key, in bytes. */
 enum { CK_TOPIC_BYTES = 1024 };
 
+/* What the socket callback reports. Without another payload that is None. */
+enum ck_socket_event {
+    CK_SOCKET_ACCEPTED = 1,      /* a listener has let it in, and TLS is agreed: bytes, its peer's address (4, 16 or 0); the number is the context */
+    CK_SOCKET_CONNECTED = 2,     /* ck_context_connect: the same */
+    CK_SOCKET_CONNECT_ERROR = 3, /* that failed, and the handle is stale: the number is an errno; bytes where TLS says why */
+    CK_SOCKET_DATA = 4,          /* bytes */
+    CK_SOCKET_DRAIN = 5,         /* all that waited for the peer has left */
+    CK_SOCKET_END = 6,           /* the peer sends no more; the number is 1 where TLS was cut off before its end */
+    CK_SOCKET_TIMEOUT = 7,
+    CK_SOCKET_LONG_TIMEOUT = 8,
+    CK_SOCKET_CLOSED = 9,        /* it is over, and the handle stale: the number is the code; bytes where TLS says why */
+    CK_SOCKET_TIMER = 10         /* the handle is a timer's */
+};
+
+/* What ck_socket_write returns for success. */
+enum ck_socket_written {
+    CK_SOCKET_WAITS = 0,     /* some waits for the peer */
+    CK_SOCKET_SENT = 1       /* or is packed */
+};
+
 /* What ck_ws_send returns for success. */
 enum ck_ws_sent {
     CK_WS_WAITS = 0,         /* some waits for the client */
@@ -261,6 +281,9 @@ typedef struct ck_callbacks {
     /* Something has happened on a datagram socket (enum ck_udp_event); `payload` is a
      * Python object. Runs corked. NULL where there are none. */
     void (*udp)(uint32_t udp, int event, void *payload, int number);
+    /* Something has happened on a socket, or a timer has run out (enum ck_socket_event);
+     * `payload` is a Python object. Runs corked, unless the socket is gone or is a timer. */
+    void (*socket)(uint32_t handle, int event, void *payload, int number);
 } ck_callbacks;
 
 /* What follows an exchange of a route of ck_app_route_native, in place of the loop's
@@ -319,11 +342,11 @@ CK_EXPORT int ck_abi_version(void);
 CK_EXPORT const ck_abi_entry *ck_abi_table(void);
 /* Copies the addresses. Call once, before any ck_py_ entry. */
 CK_EXPORT void ck_python_bind(const ck_python *python);
-/* Sets what serves requests and WebSockets where ck_callbacks.request and .websocket
- * are NULL: `entries`, a list that holds for each route number a function of the
- * handle; `websocket`, a function of what that callback takes; and `failed`, which is
- * called with an exception that one of these let out. Borrowed for ever. */
-CK_EXPORT void ck_python_entries(void *entries, void *websocket, void *failed);
+/* Sets what serves requests, WebSockets and sockets where ck_callbacks.request, .websocket
+ * and .socket are NULL: `entries`, a list that holds for each route number a function of the
+ * handle; `websocket` and `socket`, functions of what these callbacks take; and `failed`, which
+ * is called with an exception that one of these let out. Borrowed for ever. */
+CK_EXPORT void ck_python_entries(void *entries, void *websocket, void *socket, void *failed);
 /* Appends to a list, for the hottest entries, functions that check their arguments and
  * cost a third of a call through ctypes. Each has the entry's name, and is called as the
  * entry; ck_ws_send_bytes and ck_ws_send_text are ck_ws_send of a bytes object and of a
@@ -689,6 +712,7 @@ CK_EXPORT int ck_follow(uint32_t handle, const ck_follower *follower, void *user
 CK_EXPORT int ck_app_native_route(uint32_t app, int index, int *method, const char **pattern);
 /* Returns the table of what is here and in libusockets.h, as corkbind_api.h declares it. */
 CK_EXPORT const struct ck_api *ck_api_table(void);
+
 /* ---- Datagrams ---- */
 
 /* Opens a datagram socket of the thread's loop. `host` is an address, NULL = all
@@ -714,6 +738,84 @@ CK_EXPORT int ck_udp_cork(uint32_t udp);                                        
 CK_EXPORT int ck_udp_uncork(uint32_t udp);                                       /* [hot] the outermost one sends */
 CK_EXPORT int ck_udp_flush(uint32_t udp);                                        /* [hot] sends, and stays corked */
 CK_EXPORT int ck_udp_stats(uint32_t udp, ck_datagram_stats *stats);
+
+/* ---- Sockets without HTTP ----
+ *
+ * A context says what holds for a set of sockets. A socket is named by a handle from
+ * CK_SOCKET_ACCEPTED, ck_context_connect or ck_context_adopt on, and ends in exactly one
+ * CK_SOCKET_CLOSED, or, where it never opened, in one CK_SOCKET_CONNECT_ERROR; that is the
+ * last that is told of it. Writes that come while it connects leave when it is open. */
+
+/* Return a new context's handle, or 0 (for TLS see ck_tls_error, which is empty when memory
+ * is short). `backlog` is how many bytes may wait for a peer: a further write closes the
+ * socket with ENOBUFS; 0 = any. `manual`: a write with no cork open leaves at once, in place
+ * of being packed until the end of the iteration. TLS as ck_app_create_tls; NULL or 0 = unset. */
+CK_EXPORT uint32_t ck_context_create(uint64_t backlog, int manual);
+CK_EXPORT uint32_t ck_context_create_tls(uint64_t backlog, int manual, const char *key_file, const char *certificate_file,
+    const char *passphrase, const char *dh_file, const char *ca_file, const char *ciphers, int low_memory);
+/* Closes its listeners and sockets; what connects ends with ECANCELED. */
+CK_EXPORT int ck_context_close(uint32_t context);
+/* Copies the counters of its sockets; those of requests stay 0. */
+CK_EXPORT int ck_context_stats(uint32_t context, ck_stats *stats);
+/* Return a listener's handle, for ck_listener_port and ck_listener_close, or 0 with *error
+ * set to an errno. `options` is a LIBUS_LISTEN_ constant. */
+CK_EXPORT uint32_t ck_context_listen(uint32_t context, const char *host, int port, int options, int *error);
+CK_EXPORT uint32_t ck_context_listen_unix(uint32_t context, const char *path, int options, int *error);
+/* Return the handle of a socket that connects, or 0 with *error set to an errno. A host name
+ * is looked up before this returns. `source_host` may be NULL. */
+CK_EXPORT uint32_t ck_context_connect(uint32_t context, const char *host, int port, const char *source_host, int *error);
+CK_EXPORT uint32_t ck_context_connect_unix(uint32_t context, const char *path, int *error);
+/* Makes a socket of a connected stream descriptor that does not block. Without TLS it is open
+ * and nothing is told; with TLS CK_SOCKET_CONNECTED comes behind the handshake, ours being that
+ * of a `client` or of a server. Returns its handle, or 0 with *error set to an errno. */
+CK_EXPORT uint32_t ck_context_adopt(uint32_t context, int descriptor, int client, int *error);
+/* How sockets of a TLS context that connect from now on look at their server's certificate: a
+ * LIBUS_VERIFY_ constant; and the name that they ask it for and look for there, NULL = the host
+ * that they connect to. A server without a name (adopted, on a path) needs one.
+ * Return CK_OK, CK_NOMEM, or CK_VALUE: see ck_tls_error. */
+CK_EXPORT int ck_context_verify(uint32_t context, int mode);
+CK_EXPORT int ck_context_peer_name(uint32_t context, const char *name);
+/* What they offer by ALPN, between commas: "h2,http/1.1"; and the one protocol that sockets
+ * which are let in agree to. */
+CK_EXPORT int ck_context_protocols(uint32_t context, const char *protocols);
+CK_EXPORT int ck_context_protocol(uint32_t context, const char *protocol);
+
+/* [hot] Packs or sends. Returns a ck_socket_written, CK_FINISHED after ck_socket_shutdown or
+ * ck_socket_end, CK_ABORTED when nothing can leave any more or too much waits. */
+CK_EXPORT int ck_socket_write(uint32_t socket, const char *data, int length);
+/* The same for lengths beyond an int. */
+CK_EXPORT int ck_socket_write_large(uint32_t socket, const char *data, size_t length);
+/* Sends part of a regular file behind what is packed, without copying; the descriptor may be
+ * closed after. Returns as ck_socket_write, or CK_STATE while another part is on its way. */
+CK_EXPORT int ck_socket_send_file(uint32_t socket, int file, int64_t offset, uint64_t length);
+CK_EXPORT int ck_socket_buffered(uint32_t socket);                               /* [hot] bytes packed or waiting, capped at 2^31 - 1 */
+CK_EXPORT int ck_socket_cork(uint32_t socket);                                   /* [hot] nests */
+CK_EXPORT int ck_socket_uncork(uint32_t socket);                                 /* [hot] the outermost one sends */
+CK_EXPORT int ck_socket_flush(uint32_t socket);                                  /* [hot] sends, and stays corked */
+CK_EXPORT int ck_socket_sends(uint32_t socket);                                  /* [hot] system calls that sent, so far */
+/* [hot] Writes no more: the peer is told when all has left. CK_FINISHED the second time. */
+CK_EXPORT int ck_socket_shutdown(uint32_t socket);
+/* [hot] Closes when all has left, in a step to come; what arrives is dropped. The peer has 32
+ * seconds to take it. CK_FINISHED the second time. */
+CK_EXPORT int ck_socket_end(uint32_t socket);
+/* [hot] Closes now: what is packed is sent, what waits is lost. `code` comes back in
+ * CK_SOCKET_CLOSED; 0 is a clean end, which TLS says to the peer. */
+CK_EXPORT int ck_socket_close(uint32_t socket, int code);
+CK_EXPORT int ck_socket_pause(uint32_t socket, int paused);                      /* [hot] reads no more until called with 0 */
+/* [hot] Tells CK_SOCKET_TIMEOUT once in about so many seconds (960 at most, 0 = never): up to
+ * 4 s early. A socket that is not open yet is given up then (ETIMEDOUT); opening turns it off. */
+CK_EXPORT int ck_socket_timeout(uint32_t socket, int seconds);
+CK_EXPORT int ck_socket_long_timeout(uint32_t socket, int minutes);              /* [hot] 240 at most; up to a minute early */
+CK_EXPORT int ck_socket_port(uint32_t socket, int remote);                       /* [hot] 0 of a unix socket */
+CK_EXPORT int ck_socket_descriptor(uint32_t socket);                             /* [hot] to look at and set options of; never to read, write or close */
+CK_EXPORT void *ck_py_socket_address(uint32_t socket);                           /* [hot] bytes: the peer's, 4, 16 or 0 of them */
+CK_EXPORT void *ck_py_socket_tls(uint32_t socket);                               /* [hot] None, or (version, cipher, protocol or None) */
+
+/* Timers tell CK_SOCKET_TIMER. One that is `fallthrough` does not count in ck_loop_alive. */
+CK_EXPORT uint32_t ck_timer_create(int fallthrough);                             /* 0 without memory or a descriptor */
+/* Runs out in so many milliseconds, and then every `repeat` (0 = once). Both 0: never. */
+CK_EXPORT int ck_timer_set(uint32_t timer, int milliseconds, int repeat);
+CK_EXPORT int ck_timer_close(uint32_t timer);
 
 #ifdef __cplusplus
 }

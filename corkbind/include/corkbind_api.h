@@ -80,7 +80,15 @@ extern "C" {
     ENTRY(us_socket_tls_is_established) ENTRY(us_socket_tls_version) ENTRY(us_socket_tls_cipher) \
     ENTRY(us_socket_tls_alpn) ENTRY(us_socket_tls_is_resumed) ENTRY(us_socket_context_tls_settings) \
     ENTRY(us_socket_context_refuse_server_name) ENTRY(us_socket_context_prepare) ENTRY(us_socket_context_renew) \
-    ENTRY(us_hostname_fit) ENTRY(us_hostname_valid)
+    ENTRY(us_hostname_fit) ENTRY(us_hostname_valid) \
+    ENTRY(ck_context_create) ENTRY(ck_context_create_tls) ENTRY(ck_context_close) ENTRY(ck_context_stats) \
+    ENTRY(ck_context_listen) ENTRY(ck_context_listen_unix) ENTRY(ck_context_connect) ENTRY(ck_context_connect_unix) \
+    ENTRY(ck_context_adopt) ENTRY(ck_context_verify) ENTRY(ck_context_peer_name) ENTRY(ck_context_protocols) \
+    ENTRY(ck_context_protocol) ENTRY(ck_socket_write) ENTRY(ck_socket_write_large) ENTRY(ck_socket_send_file) \
+    ENTRY(ck_socket_buffered) ENTRY(ck_socket_cork) ENTRY(ck_socket_uncork) ENTRY(ck_socket_flush) \
+    ENTRY(ck_socket_sends) ENTRY(ck_socket_shutdown) ENTRY(ck_socket_end) ENTRY(ck_socket_close) \
+    ENTRY(ck_socket_pause) ENTRY(ck_socket_timeout) ENTRY(ck_socket_long_timeout) ENTRY(ck_socket_port) \
+    ENTRY(ck_socket_descriptor) ENTRY(ck_timer_create) ENTRY(ck_timer_set) ENTRY(ck_timer_close)
 
 #define CK_API_MEMBER(name) CK_API_POINTER(name) name;
 

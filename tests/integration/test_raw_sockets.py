@@ -1,0 +1,1127 @@
+"""Talk over raw sockets: callbacks, corks and counters, ends and errors, TLS, what is refused."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import socket as python_socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tls_material import HOST, Material
+
+import corkbind
+from corkbind import (
+    ClientTls,
+    CorkbindError,
+    Loop,
+    Socket,
+    SocketClosed,
+    SocketContext,
+    Timer,
+    TlsError,
+    UncorkedWrite,
+    WrongThread,
+)
+from corkbind._ffi.callbacks import contexts, sockets
+from corkbind._ffi.loader import lib
+
+SECONDS = 20
+BIG = 1 << 20
+
+
+class Recorder(SocketContext):
+    """Write down what happens."""
+
+    def __init__(self, loop: Loop, **options: Any) -> None:
+        super().__init__(loop, **options)
+        self.log: list[str] = []
+        self.heard = b""
+        self.open: list[Socket] = []
+
+    def on_open(self, socket: Socket) -> None:
+        self.log.append("open")
+        self.open.append(socket)
+
+    def on_data(self, socket: Socket, data: bytes) -> None:
+        self.heard += data
+
+    def on_writable(self, socket: Socket) -> None:
+        self.log.append("writable")
+
+    def on_end(self, socket: Socket) -> None:
+        self.log.append("end")
+        super().on_end(socket)
+
+    def on_close(self, socket: Socket, error: BaseException | None) -> None:
+        self.log.append(f"close {type(error).__name__ if error else 'clean'}")
+        self.open.remove(socket)
+
+    def on_connect_error(self, socket: Socket, error: BaseException) -> None:
+        self.log.append(f"connect_error {type(error).__name__}")
+
+
+class World:
+    """Hold a loop that runs without asyncio, and errors that were told to it."""
+
+    def __init__(self) -> None:
+        self.errors: list[BaseException] = []
+        self.loop = Loop(on_error=self.errors.append)
+        self.late = Timer(self.loop, self._late, SECONDS * 1000, background=True)
+
+    def _late(self, timer: Timer) -> None:
+        raise KeyboardInterrupt("the loop has run for too long")
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Run until a condition holds."""
+
+        def look() -> None:
+            if condition():
+                self.loop.stop()
+            else:
+                self.loop.defer(look)
+
+        self.loop.defer(look)
+        self.loop.run()
+        assert condition()
+
+    def pair(self, server: SocketContext, client: SocketContext) -> tuple[Socket, Socket]:
+        """Connect two contexts; return the server's and the client's socket."""
+        accepted: list[Socket] = []
+        inner = server.on_open
+        server.on_open = lambda socket: (accepted.append(socket), inner(socket))  # type: ignore[method-assign]
+        with server.listen(0, "127.0.0.1") as listener:
+            connected = client.connect("127.0.0.1", listener.port)
+            self.until(lambda: accepted and connected.is_established)
+        server.on_open = inner  # type: ignore[method-assign]
+        return accepted[0], connected
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.loop.close()
+    assert not sockets, "a socket or timer was left in the registry"
+    assert not contexts
+    assert not made.errors, made.errors
+    assert lib.ck_loop_token() == 0
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    return Material(tmp_path_factory.mktemp("tls"))
+
+
+# -- One conversation --
+
+
+def test_a_conversation(world: World) -> None:
+    server, client = Recorder(world.loop), Recorder(world.loop)
+    accepted, connected = world.pair(server, client)
+    assert accepted.remote_address == connected.remote_address == "127.0.0.1"
+    assert accepted.remote_port == connected.local_port
+    assert accepted.local_port == connected.remote_port
+    assert connected.write(b"one ")
+    assert connected.write(bytearray(b"two "))
+    assert connected.write(memoryview(b"three"))
+    world.until(lambda: server.heard == b"one two three")
+    accepted.write(b"four")
+    accepted.close()
+    world.until(lambda: connected.closed and accepted.closed)
+    assert client.heard == b"four"
+    assert server.log == ["open", "close clean"]
+    assert client.log == ["open", "end", "close clean"]
+    assert accepted.error is None
+
+
+def test_what_is_written_while_connecting_leaves_in_one_send(world: World) -> None:
+    server, client = Recorder(world.loop), Recorder(world.loop)
+    with server.listen(0, "127.0.0.1") as listener:
+        connecting = client.connect("127.0.0.1", listener.port)
+        assert not connecting.is_established
+        connecting.write(b"a")
+        with connecting.corked():
+            connecting.write(b"b")
+        connecting.write(b"c" * BIG)
+        assert connecting.buffered_amount >= BIG
+        world.until(lambda: len(server.heard) == BIG + 2)
+    assert server.heard[:3] == b"abc"
+
+
+def test_attributes_are_the_users(world: World) -> None:
+    context = Recorder(world.loop)
+    accepted, _ = world.pair(context, context)
+    accepted.name = "Ada"  # type: ignore[attr-defined]
+    assert context.open.count(accepted) == 1
+    assert "open" in repr(accepted)
+
+
+def test_callbacks_may_be_arguments(world: World) -> None:
+    heard: list[bytes] = []
+    server = SocketContext(world.loop, on_data=lambda socket, data: socket.write(data.upper()))
+    client = SocketContext(world.loop, on_data=lambda socket, data: heard.append(data))
+    _, connected = world.pair(server, client)
+    connected.write(b"hello")
+    world.until(lambda: heard)
+    assert heard == [b"HELLO"]
+
+
+# -- One send --
+
+
+def test_a_callback_is_one_send(world: World) -> None:
+    def on_data(socket: Socket, data: bytes) -> None:
+        assert socket.is_corked
+        assert corkbind.corked_socket() == socket.handle
+        for _ in range(10):
+            socket.write(b"x" * 100)
+
+    server, client = SocketContext(world.loop, on_data=on_data), Recorder(world.loop)
+    accepted, connected = world.pair(server, client)
+    connected.write(b"?")
+    world.until(lambda: len(client.heard) == 1000)
+    assert accepted.sends == 1
+    stats = server.stats()
+    assert stats["sends"] == stats["flushes"]["uncork"] == 1
+    assert stats["uncorked_writes"] == 0
+
+
+@pytest.mark.parametrize("callback", ["on_open", "on_end", "on_timeout", "on_long_timeout", "on_writable"])
+def test_every_callback_is_one_send(world: World, callback: str) -> None:
+    def three(socket: Socket) -> None:
+        for part in (b"a", b"b", b"c"):
+            socket.write(part)
+
+    server, client = SocketContext(world.loop, max_backlog=0, **{callback: three}), Recorder(world.loop)
+    accepted, connected = world.pair(server, client)
+    if callback == "on_end":
+        connected.shutdown()
+    elif callback == "on_timeout":
+        accepted.timeout(4)
+        lib.ck_loop_sweep()
+    elif callback == "on_long_timeout":
+        accepted.long_timeout(1)
+        for _ in range(15):
+            lib.ck_loop_sweep()
+    elif callback == "on_writable":
+        connected.pause()
+        accepted.write(bytes(8 * BIG))
+        accepted.flush()
+        assert accepted.buffered_amount
+        connected.resume()
+        world.until(lambda: len(client.heard) == 8 * BIG + 3)
+    before = accepted.sends if callback == "on_writable" else 1
+    world.until(lambda: client.heard.endswith(b"abc"))
+    assert accepted.sends == before
+    if callback != "on_writable":
+        assert server.stats()["flushes"]["uncork"] == 1
+
+
+def test_corks_nest_and_each_socket_has_its_own(world: World) -> None:
+    context = Recorder(world.loop)
+    one, _ = world.pair(context, context)
+    two, _ = world.pair(context, context)
+    with one.corked():
+        one.write(b"1")
+        with one.corked(), two.corked():
+            two.write(b"2")
+            one.write(b"3")
+            assert two.is_corked
+        assert one.is_corked
+        assert two.sends == 1
+        one.write(b"4")
+        assert one.sends == 0
+    assert one.sends == 1
+    assert context.stats()["nested_corks"] == 1
+
+
+def test_cork_and_uncork_by_hand(world: World) -> None:
+    context = Recorder(world.loop)
+    one, _ = world.pair(context, context)
+    one.cork()
+    one.write(b"a")
+    one.cork()
+    one.write(b"b")
+    one.uncork()
+    assert one.sends == 0
+    one.flush()
+    assert one.sends == 1
+    one.write(b"c")
+    one.uncork()
+    assert one.sends == 2
+    with pytest.raises(CorkbindError, match="without cork"):
+        one.uncork()
+    assert one.cork(lambda socket: (socket.write(b"d"), socket.write(b"e"), 7)[2]) == 7
+    assert one.sends == 3
+
+    async def coroutine(socket: Socket) -> None: ...
+
+    with pytest.raises(TypeError, match="plain function"):
+        one.cork(coroutine)
+    with pytest.raises(ZeroDivisionError):
+        one.cork(lambda socket: 1 / 0)
+    world.until(lambda: context.heard == b"abcde")
+
+
+def test_writes_outside_any_cork_are_one_send_an_iteration(world: World) -> None:
+    context = Recorder(world.loop)
+    one, _ = world.pair(context, context)
+
+    def later(timer: Timer) -> None:
+        assert not one.is_corked
+        for part in (b"a", b"b", b"c"):
+            one.write(part)
+
+    Timer(world.loop, later, 1)
+    world.until(lambda: context.heard == b"abc")
+    assert one.sends == 1
+    assert context.stats()["uncorked_writes"] == context.stats()["flushes"]["iteration"] == 1
+
+
+def test_manual_sends_at_once_but_not_in_callbacks(world: World) -> None:
+    context = Recorder(world.loop, cork="manual")
+    one, _ = world.pair(context, context)
+    one.write(b"a")
+    one.write(b"b")
+    assert one.sends == 2
+    with one.corked():
+        one.write(b"c")
+        one.write(b"d")
+    assert one.sends == 3
+    world.until(lambda: context.heard == b"abcd")
+
+
+def test_strict_and_warn(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    context = Recorder(world.loop, cork="strict")
+    one, _ = world.pair(context, context)
+    with pytest.raises(UncorkedWrite, match="test_raw_sockets"):
+        one.write(b"a")
+    with one.corked():
+        one.write(b"b")
+    warned = Recorder(world.loop, cork="warn")
+    two, _ = world.pair(warned, warned)
+    for _ in range(3):
+        two.write(b"x")
+    assert sum("outside any cork" in record.message for record in caplog.records) == 1
+    world.until(lambda: warned.heard == b"xxx")
+
+
+def test_large_writes_go_with_what_is_packed(world: World) -> None:
+    context = Recorder(world.loop)
+    one, _ = world.pair(context, context)
+    with one.corked():
+        one.write(b"head")
+        one.write(b"x" * 20000)
+        assert one.sends == 1
+    assert one.sends == 1
+    world.until(lambda: len(context.heard) == 20004)
+    assert context.stats()["flushes"]["vectored"] == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=40),
+            st.integers(1, 40000),
+            st.sampled_from(["cork", "uncork", "flush", "iterate"]),
+        ),
+        max_size=30,
+    )
+)
+def test_any_order_of_writes_and_corks_gives_the_same_bytes(acts: list[Any]) -> None:
+    world = World()
+    context = Recorder(world.loop)
+    one, _ = world.pair(context, context)
+    wanted, depth = b"", 0
+    for number, act in enumerate(acts):
+        if isinstance(act, (bytes, int)):
+            data = act if isinstance(act, bytes) else bytes([number]) * act
+            one.write(data)
+            wanted += data
+        elif act == "cork":
+            one.cork()
+            depth += 1
+        elif act == "uncork":
+            if depth:
+                one.uncork()
+                depth -= 1
+        elif act == "flush":
+            one.flush()
+        else:
+            world.loop.stop()
+            world.loop.run()
+    for _ in range(depth):
+        one.uncork()
+    one.close()
+    world.until(lambda: one.closed and len(context.heard) == len(wanted))
+    assert context.heard == wanted
+    world.loop.close()
+
+
+# -- Backpressure --
+
+
+def test_a_slow_reader(world: World) -> None:
+    server, client = Recorder(world.loop), Recorder(world.loop)
+    accepted, connected = world.pair(server, client)
+    connected.pause()
+    while accepted.write(bytes(BIG // 16)):
+        accepted.flush()
+    assert accepted.buffered_amount > 0
+    waiting = accepted.buffered_amount
+    sent = server.stats()["bytes"]
+    world.loop.stop()
+    world.loop.run()
+    assert "writable" not in server.log
+    connected.resume()
+    world.until(lambda: "writable" in server.log and len(client.heard) == sent + waiting)
+    assert accepted.buffered_amount == 0
+    assert server.log == ["open", "writable"]
+
+
+def test_too_much_closes(world: World) -> None:
+    server, client = Recorder(world.loop, max_backlog=BIG), Recorder(world.loop)
+    accepted, connected = world.pair(server, client)
+    connected.pause()
+    with pytest.raises(SocketClosed) as caught:
+        for _ in range(100):
+            accepted.write(bytes(BIG))
+    assert caught.value.errno == errno.ENOBUFS
+    assert isinstance(caught.value, ConnectionError)
+    assert accepted.closed
+    assert server.log == ["open", "close OSError"]
+    assert isinstance(accepted.error, OSError)
+    assert accepted.error.errno == errno.ENOBUFS
+
+
+def test_close_waits_for_the_peer_and_abort_does_not(world: World) -> None:
+    server, client = Recorder(world.loop), Recorder(world.loop)
+    accepted, connected = world.pair(server, client)
+    connected.pause()
+    accepted.write(bytes(8 * BIG))
+    accepted.close()
+    accepted.close()
+    with pytest.raises(SocketClosed, match="closing"):
+        accepted.write(b"more")
+    world.loop.stop()
+    world.loop.run()
+    assert not accepted.closed
+    connected.resume()
+    world.until(lambda: accepted.closed and connected.closed)
+    assert len(client.heard) == 8 * BIG
+    client.heard = b""
+    accepted, connected = world.pair(server, client)
+    connected.pause()
+    accepted.write(bytes(8 * BIG))
+    accepted.abort()
+    assert accepted.closed
+    assert server.log[-1] == "close ConnectionAbortedError"
+    connected.resume()
+    world.until(lambda: connected.closed)
+    assert len(client.heard) < 8 * BIG
+
+
+def test_a_close_that_the_peer_does_not_wait_for_ends(world: World) -> None:
+    server, client = Recorder(world.loop), Recorder(world.loop)
+    accepted, connected = world.pair(server, client)
+    connected.pause()
+    accepted.write(bytes(8 * BIG))
+    accepted.close()
+    world.loop.stop()
+    world.loop.run()
+    for _ in range(9):
+        lib.ck_loop_sweep()
+    assert server.log == ["open", "close TimeoutError"]
+
+
+def test_half_close(world: World) -> None:
+    class Answering(Recorder):
+        def on_end(self, socket: Socket) -> None:
+            socket.write(b"%d bytes" % len(self.heard))
+            socket.close()
+
+    server, client = Answering(world.loop), Recorder(world.loop)
+    _, connected = world.pair(server, client)
+    connected.write(b"question")
+    connected.shutdown()
+    connected.shutdown()
+    with pytest.raises(SocketClosed, match="shut down"):
+        connected.write(b"more")
+    world.until(lambda: connected.closed)
+    assert client.heard == b"8 bytes"
+
+
+# -- Timeouts --
+
+
+def test_timeouts_close_unless_somebody_minds(world: World) -> None:
+    server, client = Recorder(world.loop), Recorder(world.loop)
+    accepted, connected = world.pair(server, client)
+    accepted.timeout(8)
+    lib.ck_loop_sweep()
+    assert not accepted.closed
+    accepted.timeout(8)
+    lib.ck_loop_sweep()
+    assert not accepted.closed
+    lib.ck_loop_sweep()
+    assert server.log == ["open", "close TimeoutError"]
+    with pytest.raises(ValueError, match="0 to 960"):
+        connected.timeout(961)
+    for wrong in (-1, "1", float("nan"), True, 241):
+        with pytest.raises(ValueError, match="timeout"):
+            connected.long_timeout(wrong)  # type: ignore[arg-type]
+
+
+def test_a_connect_that_takes_too_long(world: World) -> None:
+    with python_socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        context = Recorder(world.loop)
+        port = full.getsockname()[1]
+        waiting = [context.connect("127.0.0.1", port, timeout=4) for _ in range(4)]  # the queue holds one or two
+        world.until(lambda: context.open)
+        established = len(context.open)
+        lib.ck_loop_sweep()
+        assert established < len(waiting)
+        assert context.log.count("connect_error TimeoutError") == len(waiting) - established
+
+
+# -- Errors in callbacks --
+
+
+def fail(*_: Any) -> None:
+    raise RuntimeError("a callback failed")
+
+
+@pytest.mark.parametrize(
+    "callback", ["on_open", "on_data", "on_end", "on_writable", "on_timeout", "on_long_timeout", "on_close", "on_connect_error"]
+)
+def test_errors_of_callbacks_are_told_and_end_the_socket(world: World, callback: str) -> None:
+    closed: list[BaseException | None] = []
+    options: dict[str, Any] = {"on_close": lambda socket, error: closed.append(error), callback: fail}
+    server, client = SocketContext(world.loop, max_backlog=0, **options), Recorder(world.loop)
+    if callback == "on_connect_error":
+        with python_socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            server.connect("127.0.0.1", unused.getsockname()[1])
+            world.loop.run()
+    else:
+        with server.listen(0, "127.0.0.1") as listener:
+            connected = client.connect("127.0.0.1", listener.port)
+            world.until(lambda: connected.is_established and (world.errors or any(s.context is server for s in socket_list())))
+        accepted = next((socket for socket in socket_list() if socket.context is server), None)
+        if accepted is not None:
+            provoke(world, callback, accepted, connected)
+        world.until(lambda: connected.closed)
+    assert [str(error) for error in world.errors] == ["a callback failed"]
+    if callback not in ("on_close", "on_connect_error"):
+        assert closed == world.errors
+    world.errors.clear()
+
+
+def socket_list() -> list[Socket]:
+    return [thing for thing in sockets.values() if isinstance(thing, Socket)]
+
+
+def provoke(world: World, callback: str, accepted: Socket, connected: Socket) -> None:
+    """Make a callback of an accepted socket run."""
+    if callback in ("on_data", "on_close"):
+        connected.write(b"x")
+    if callback in ("on_end", "on_close"):
+        connected.shutdown()
+    if callback == "on_timeout":
+        accepted.timeout(4)
+        lib.ck_loop_sweep()
+    if callback == "on_long_timeout":
+        accepted.long_timeout(1)
+        for _ in range(15):
+            lib.ck_loop_sweep()
+    if callback == "on_writable":
+        connected.pause()
+        accepted.write(bytes(8 * BIG))
+        accepted.flush()
+        connected.resume()
+
+
+def test_keyboard_interrupt_of_a_callback(world: World) -> None:
+    def interrupt(socket: Socket, data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    server, client = SocketContext(world.loop, on_data=interrupt), Recorder(world.loop)
+    _, connected = world.pair(server, client)
+    connected.write(b"x")
+    with pytest.raises(KeyboardInterrupt):
+        world.until(lambda: False)
+    world.until(lambda: connected.closed)
+
+
+def test_coroutine_functions_are_refused(world: World) -> None:
+    async def coroutine(socket: Socket, data: bytes) -> None: ...
+
+    with pytest.raises(TypeError, match=r"on_data is a coroutine function.*serve_stream"):
+        SocketContext(world.loop, on_data=coroutine)
+
+    class Wrong(SocketContext):
+        async def on_open(self, socket: Socket) -> None: ...
+
+    with pytest.raises(TypeError, match="on_open is a coroutine function"):
+        Wrong(world.loop)
+    server, client = SocketContext(world.loop, on_data=lambda socket, data: coroutine(socket, data)), Recorder(world.loop)
+    _, connected = world.pair(server, client)
+    connected.write(b"x")
+    world.until(lambda: connected.closed)
+    assert [type(error) for error in world.errors] == [TypeError]
+    world.errors.clear()
+
+
+def test_closing_in_every_callback(world: World) -> None:
+    """Each callback closes its context, and with it all sockets: each open has one close, and nothing follows."""
+    for callback in ("on_open", "on_data", "on_end", "on_close", "on_timeout", "on_writable"):
+        server, client = Recorder(world.loop, max_backlog=0), Recorder(world.loop)
+        inner = getattr(server, callback)
+
+        def closing(*arguments: Any, server: Recorder = server, inner: Any = inner) -> None:
+            inner(*arguments)
+            server.close()
+            with pytest.raises(CorkbindError, match="closed"):
+                server.listen()
+
+        setattr(server, callback, closing)
+        listener = server.listen(0, "127.0.0.1")
+        connected = client.connect("127.0.0.1", listener.port)
+        world.until(lambda: connected.closed or (connected.is_established and server.open))
+        if server.open:
+            provoke(world, callback, server.open[0], connected)
+        world.until(lambda: connected.closed)
+        assert server.closed
+        assert listener.closed
+        assert server.log.count("open") == sum(entry.startswith("close") for entry in server.log) == 1
+        client.close()
+
+
+# -- Connecting --
+
+
+def test_connecting_where_nobody_listens(world: World) -> None:
+    context = Recorder(world.loop)
+    with python_socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        socket = context.connect("127.0.0.1", unused.getsockname()[1])
+        world.loop.run()
+    assert context.log == ["connect_error ConnectionRefusedError"]
+    assert socket.closed
+    assert isinstance(socket.error, ConnectionRefusedError)
+    with pytest.raises(SocketClosed, match="refused"):
+        socket.write(b"x")
+
+
+def test_what_connect_refuses_at_once(world: World) -> None:
+    context = Recorder(world.loop)
+    for port in (-1, 65536):
+        with pytest.raises(OSError, match="cannot connect to 127"):
+            context.connect("127.0.0.1", port)
+    with pytest.raises(OSError, match=r"cannot connect to no\.such"):
+        context.connect("no.such.host.invalid", 1)
+    with pytest.raises(OSError, match="cannot connect to /no/such"):
+        context.connect_unix("/no/such/path")
+    with pytest.raises(OSError, match="cannot listen on 127"):
+        context.listen(70000, "127.0.0.1")
+    with pytest.raises(ValueError, match="NUL"):
+        context.connect("a\0b", 1)
+
+
+def test_giving_up_while_connecting(world: World) -> None:
+    server, client = Recorder(world.loop), Recorder(world.loop)
+    with server.listen(0, "127.0.0.1") as listener:
+        for end in (lambda socket: socket.close(), lambda socket: socket.abort(), lambda socket: client.close()):
+            socket = client.connect("127.0.0.1", listener.port)
+            end(socket)
+            assert socket.closed
+            assert isinstance(socket.error, OSError)
+    assert len(client.log) == 3
+    assert all(entry.startswith("connect_error") for entry in client.log)
+
+
+def test_unix_sockets(world: World, tmp_path: Path) -> None:
+    server, client = Recorder(world.loop), Recorder(world.loop)
+    path = str(tmp_path / "socket")
+    listener = server.listen_unix(path)
+    assert listener.port == 0
+    connected = client.connect_unix(path)
+    connected.write(b"hello")
+    world.until(lambda: server.heard == b"hello")
+    (accepted,) = server.open
+    assert accepted.remote_address is None
+    assert accepted.local_port == accepted.remote_port == 0
+    listener.close()
+    assert not os.path.exists(path)
+
+
+def test_adopting(world: World) -> None:
+    context = Recorder(world.loop)
+    ours, theirs = python_socket.socketpair()
+    with theirs:
+        socket = context.adopt(ours)
+        assert ours.fileno() == -1
+        assert context.log == ["open"]
+        socket.write(b"from here")
+        world.until(lambda: socket.sends == 1)
+        assert theirs.recv(100) == b"from here"
+        theirs.sendall(b"from there")
+        world.until(lambda: context.heard == b"from there")
+        assert socket.fileno() > 0
+    world.until(lambda: socket.closed)
+    assert socket.fileno() == -1
+
+
+def test_adopting_from_the_internet(world: World) -> None:
+    context = Recorder(world.loop)
+    with python_socket.create_server(("127.0.0.1", 0)) as server:
+        client = python_socket.create_connection(server.getsockname())
+        accepted, address = server.accept()
+        with client:
+            socket = context.adopt(accepted)
+            assert (socket.remote_address, socket.remote_port) == address
+            client.sendall(b"x")
+            world.until(lambda: context.heard == b"x")
+            socket.close()
+            world.until(lambda: socket.closed)
+            assert client.recv(1) == b""
+
+
+def test_what_is_not_adopted(world: World) -> None:
+    context = Recorder(world.loop)
+    with python_socket.socket() as alone, python_socket.socket(type=python_socket.SOCK_DGRAM) as datagrams:
+        with pytest.raises(OSError, match="not connected"):
+            context.adopt(alone)
+        with pytest.raises(TypeError, match="stream"):
+            context.adopt(datagrams)
+        with pytest.raises(TypeError):
+            context.adopt(3)  # type: ignore[arg-type]
+        assert alone.fileno() >= 0
+
+
+def test_interop_with_python(world: World) -> None:
+    server = SocketContext(world.loop, on_data=lambda socket, data: (socket.write(b"<"), socket.write(data), socket.write(b">")))
+    answers: list[bytes] = []
+
+    def talk(port: int) -> None:
+        with python_socket.create_connection(("127.0.0.1", port)) as client:
+            for number in range(3):
+                client.sendall(b"%d" % number)
+                answers.append(client.recv(100))
+
+    with server.listen(0, "127.0.0.1") as listener:
+        thread = threading.Thread(target=talk, args=(listener.port,))
+        thread.start()
+        world.until(lambda: not thread.is_alive())
+        thread.join()
+    assert answers == [b"<0>", b"<1>", b"<2>"]
+    assert server.stats()["sends"] == 3
+
+
+def test_send_file(world: World, tmp_path: Path) -> None:
+    content = os.urandom(3 * BIG)
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    context = Recorder(world.loop)
+    one, _ = world.pair(context, context)
+    with open(path, "rb") as file:
+        with one.corked():
+            one.write(b"head")
+            one.send_file(file.fileno(), 10, len(content) - 10)
+        one.write(b"tail")
+    world.until(lambda: len(context.heard) == len(content) - 10 + 8)
+    assert context.heard == b"head" + content[10:] + b"tail"
+    with open(path, "rb") as file, pytest.raises(ValueError, match="shorter"):
+        one.send_file(file.fileno(), len(content), 1)
+    world.until(lambda: one.closed)
+    two, _ = world.pair(context, context)
+    with open(path, "rb") as file:
+        two.send_file(file.fileno(), 0, len(content) + 1)
+    world.until(lambda: two.closed)
+    assert isinstance(two.error, OSError)
+    assert two.error.errno == errno.EIO
+
+
+# -- TLS --
+
+
+def test_tls_is_one_record_a_callback(world: World, material: Material) -> None:
+    class Talking(Recorder):
+        def on_data(self, socket: Socket, data: bytes) -> None:
+            super().on_data(socket, data)
+            for _ in range(6):
+                socket.write(b"x" * 100)
+
+    server = Talking(world.loop, tls=material.options())
+    client = Recorder(world.loop, tls=ClientTls(ca_file=str(material.ca), server_name=HOST))
+    accepted, connected = world.pair(server, client)
+    assert accepted.tls is not None
+    assert accepted.tls == connected.tls
+    assert accepted.tls.version.startswith("TLSv1.")
+    connected.write(b"hello ")
+    connected.write(b"there")
+    world.until(lambda: len(client.heard) == 600)
+    assert server.heard == b"hello there"
+    for context in (server, client):
+        assert context.stats()["tls_records"] == context.stats()["sends"] == 1
+    connected.close()
+    world.until(lambda: accepted.closed)
+    assert not accepted.truncated
+    assert server.log == ["open", "end", "close clean"]
+    assert accepted.tls is None
+
+
+def test_large_tls_writes_and_what_was_written_before_the_handshake(world: World, material: Material) -> None:
+    server = Recorder(world.loop, tls=material.options())
+    client = Recorder(world.loop, tls=ClientTls(ca_file=str(material.ca), server_name=HOST))
+    with server.listen(0, "127.0.0.1") as listener:
+        connecting = client.connect("127.0.0.1", listener.port)
+        connecting.write(b"early")
+        data = os.urandom(BIG)
+        connecting.write(data)
+        world.until(lambda: len(server.heard) == BIG + 5)
+    assert server.heard == b"early" + data
+    (accepted,) = server.open
+    accepted.write(data)
+    accepted.close()
+    world.until(lambda: connecting.closed)
+    assert client.heard == data
+
+
+@pytest.mark.parametrize(
+    ("tls", "says"),
+    [
+        (ClientTls(), "certificate"),
+        (ClientTls(server_name="other.example"), "certificate"),
+    ],
+)
+def test_certificates_are_looked_at(world: World, material: Material, tls: ClientTls, says: str) -> None:
+    server, client = Recorder(world.loop, tls=material.options()), Recorder(world.loop, tls=tls)
+    with server.listen(0, "127.0.0.1") as listener:
+        socket = client.connect("127.0.0.1", listener.port)
+        world.until(lambda: socket.closed)
+    assert client.log == ["connect_error TlsError"]
+    assert says in str(socket.error)
+    world.until(lambda: not lib.ck_context_stats or server.stats()["tls_failures"] == 1)
+    assert server.log == [], "nobody was told of a handshake that failed"
+
+
+def test_a_wrong_name_is_refused(world: World, material: Material) -> None:
+    server = Recorder(world.loop, tls=material.options())
+    client = Recorder(world.loop, tls=ClientTls(ca_file=str(material.ca), server_name="wrong.example"))
+    with server.listen(0, "127.0.0.1") as listener:
+        socket = client.connect("127.0.0.1", listener.port)
+        world.until(lambda: socket.closed)
+    assert client.log == ["connect_error TlsError"]
+
+
+def test_a_client_without_verification(world: World, material: Material) -> None:
+    server, client = Recorder(world.loop, tls=material.options()), Recorder(world.loop, tls=ClientTls(verify=False))
+    _, connected = world.pair(server, client)
+    assert connected.is_established
+
+
+def test_alpn(world: World, material: Material) -> None:
+    server = Recorder(world.loop, tls=material.options(), alpn="echo/2")
+    client = Recorder(world.loop, tls=ClientTls(ca_file=str(material.ca), alpn=["echo/3", "echo/2"]))
+    accepted, connected = world.pair(server, client)
+    assert accepted.tls is not None
+    assert accepted.tls.protocol == "echo/2"
+    assert connected.tls == accepted.tls
+
+
+def test_client_certificates(world: World, material: Material) -> None:
+    server = Recorder(world.loop, tls=material.options(ca_file_name=str(material.ca)))
+    both = str(material.client)
+    client = Recorder(world.loop, tls=ClientTls(ca_file=str(material.ca), cert_file=both, key_file=both))
+    _, connected = world.pair(server, client)
+    assert connected.is_established
+
+
+def test_tls_with_python(world: World, material: Material) -> None:
+    server = Recorder(world.loop, tls=material.options())
+    heard: list[bytes] = []
+
+    def talk(port: int) -> None:
+        with python_socket.create_connection(("127.0.0.1", port)) as plain, material.trusting().wrap_socket(plain) as client:
+            client.sendall(b"question")
+            heard.append(client.recv(100))
+            client.unwrap()
+
+    server.on_data = lambda socket, data: socket.write(data[::-1])  # type: ignore[method-assign]
+    with server.listen(0, "127.0.0.1") as listener:
+        thread = threading.Thread(target=talk, args=(listener.port,))
+        thread.start()
+        world.until(lambda: not thread.is_alive())
+        thread.join()
+    assert heard == [b"noitseuq"]
+
+
+def test_tls_that_is_cut_off_says_so(world: World, material: Material) -> None:
+    seen: list[bool] = []
+    server = Recorder(world.loop, tls=material.options())
+    server.on_end = lambda socket: (seen.append(socket.truncated), socket.close())  # type: ignore[method-assign]
+    client = Recorder(world.loop, tls=ClientTls(verify=False))
+    accepted, connected = world.pair(server, client)
+    accepted.write(b"x")
+    world.until(lambda: client.heard)
+    connected.abort()
+    world.until(lambda: accepted.closed)
+    assert seen == [True]
+
+
+def test_plain_text_where_tls_is_spoken(world: World, material: Material) -> None:
+    server, client = Recorder(world.loop, tls=material.options()), Recorder(world.loop)
+    with server.listen(0, "127.0.0.1") as listener:
+        socket = client.connect("127.0.0.1", listener.port)
+        socket.write(b"GET / HTTP/1.1\r\n\r\n")
+        world.until(lambda: socket.closed)
+    assert server.log == []
+    assert server.stats()["tls_failures"] == 1
+
+
+def test_a_stalled_handshake_ends(world: World, material: Material) -> None:
+    server, client = Recorder(world.loop, tls=material.options()), Recorder(world.loop)
+    with server.listen(0, "127.0.0.1") as listener:
+        socket = client.connect("127.0.0.1", listener.port)
+        world.until(lambda: socket.is_established and lib.ck_loop_handles() >= 6)
+        for _ in range(4):
+            lib.ck_loop_sweep()
+        world.until(lambda: socket.closed)
+    assert server.log == []
+
+
+def test_adopted_sockets_speak_tls(world: World, material: Material) -> None:
+    server = Recorder(world.loop, tls=material.options())
+    client = Recorder(world.loop, tls=ClientTls(ca_file=str(material.ca), server_name=HOST))
+    one, two = python_socket.socketpair()
+    accepted, connected = server.adopt(one), client.adopt(two)
+    assert not accepted.is_established
+    connected.write(b"through TLS")
+    world.until(lambda: server.heard == b"through TLS")
+    assert server.log == ["open"]
+    assert client.log == ["open", "writable"], "what was written before the handshake has waited"
+    nameless = Recorder(world.loop, tls=ClientTls())
+    one, two = python_socket.socketpair()
+    with one, two, pytest.raises(OSError, match="cannot take over"):
+        nameless.adopt(one)
+
+
+def test_wrong_tls_files_and_arguments(world: World, material: Material) -> None:
+    with pytest.raises(TlsError, match=r"no\.pem"):
+        SocketContext(world.loop, tls=ClientTls(ca_file="no.pem"))
+    with pytest.raises(TlsError, match="does not belong"):
+        SocketContext(world.loop, tls=material.options(key_file_name=str(material.other_key)))
+    with pytest.raises(TypeError, match="AppOptions or ClientTls"):
+        SocketContext(world.loop, tls=ssl.create_default_context())  # type: ignore[arg-type]
+    with pytest.raises(CorkbindError, match="cannot listen with ClientTls"):
+        SocketContext(world.loop, tls=ClientTls()).listen()
+    for wrong in ({"server_name": ""}, {"server_name": "a b"}, {"alpn": ["a,b"]}, {"alpn": [""]}):
+        with pytest.raises(ValueError, match="name"):
+            ClientTls(**wrong)  # type: ignore[arg-type]
+    for bad in ({"alpn": "h2"}, {"verify": 1}, {"ca_file": 3}):
+        with pytest.raises(TypeError):
+            ClientTls(**bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no name of a protocol"):
+        SocketContext(world.loop, tls=material.options(), alpn="")
+    assert lib.ck_loop_handles() == 3 - 1, "what failed has left nothing: the timer, and the context that only connects"
+
+
+# -- Timers --
+
+
+def test_timers(world: World) -> None:
+    calls: list[str] = []
+    once = Timer(world.loop, lambda timer: calls.append("once"), 1)
+
+    def again(timer: Timer) -> None:
+        calls.append("again")
+        if calls.count("again") == 3:
+            timer.stop()
+
+    repeated = Timer(world.loop, again, 0, 1)
+    stopped = Timer(world.loop, lambda timer: calls.append("stopped"), 1)
+    stopped.stop()
+    stopped.stop()
+    Timer(world.loop, lambda timer: calls.append("background"), 2**31 - 1, background=True)
+    assert once.running
+    assert not stopped.running
+    world.loop.run()
+    assert sorted(calls) == ["again"] * 3 + ["once"]
+    assert not once.running
+    assert not repeated.running
+    once.set(1)
+    world.loop.run()
+    assert calls.count("once") == 2
+
+
+def test_errors_of_timers(world: World) -> None:
+    Timer(world.loop, fail, 1)
+    world.loop.run()
+    assert [str(error) for error in world.errors] == ["a callback failed"]
+    world.errors.clear()
+
+    async def coroutine(timer: Timer) -> None: ...
+
+    with pytest.raises(TypeError, match="plain function"):
+        Timer(world.loop, coroutine, 1)
+    Timer(world.loop, lambda timer: coroutine(timer), 1)
+    world.loop.run()
+    assert [type(error) for error in world.errors] == [TypeError]
+    world.errors.clear()
+    for wrong in (-1, float("nan"), "1", True, 2**31):
+        with pytest.raises(ValueError, match="milliseconds"):
+            Timer(world.loop, print, wrong)  # type: ignore[arg-type]
+
+
+# -- Threads, forks, ends --
+
+
+def test_another_thread(world: World) -> None:
+    context = Recorder(world.loop)
+    one, _ = world.pair(context, context)
+    listener = context.listen(0, "127.0.0.1")
+    timer = Timer(world.loop, print, 1000)
+    calls: list[Callable[[], object]] = [
+        lambda: one.write(b"x"),
+        one.cork,
+        one.flush,
+        one.close,
+        one.abort,
+        one.shutdown,
+        one.pause,
+        lambda: one.timeout(1),
+        context.listen,
+        lambda: context.connect("127.0.0.1", 1),
+        context.stats,
+        context.close,
+        listener.close,
+        timer.stop,
+    ]
+    refused: list[BaseException] = []
+
+    def run() -> None:
+        for call in calls:
+            try:
+                call()
+            except WrongThread as error:
+                refused.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert len(refused) == len(calls)
+    assert all("loop.defer" in str(error) for error in refused)
+    world.loop.defer(lambda: one.write(b"deferred"))
+    world.until(lambda: context.heard == b"deferred")
+    timer.stop()
+
+
+def test_after_a_fork_all_is_closed(world: World) -> None:
+    context = Recorder(world.loop)
+    one, _ = world.pair(context, context)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            one.write(b"from the child")
+        except SocketClosed:
+            status = 0 if context.closed and world.loop.closed else 2
+        os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    one.write(b"from the parent")
+    world.until(lambda: context.heard == b"from the parent")
+
+
+def test_after_the_end_nothing_happens(world: World) -> None:
+    context = Recorder(world.loop)
+    one, other = world.pair(context, context)
+    one.abort(0)
+    assert one.error is None
+    for call in (one.close, one.abort, one.flush, one.shutdown, one.pause, one.resume, lambda: one.timeout(1)):
+        call()
+    assert one.buffered_amount == one.sends == one.local_port == one.remote_port == 0
+    with pytest.raises(SocketClosed):
+        one.cork()
+    with pytest.raises(SocketClosed):
+        one.send_file(0, 0, 1)
+    world.until(lambda: other.closed)
+
+
+def test_a_context_with_a_loop_of_its_own() -> None:
+    heard: list[bytes] = []
+
+    def on_data(socket: Socket, data: bytes) -> None:
+        heard.append(data)
+        context.close()
+
+    with SocketContext(on_data=on_data) as context:
+        listener = context.listen(0, "127.0.0.1")
+        context.connect("127.0.0.1", listener.port).write(b"x")
+        context.loop.run()
+        assert context.loop.closed
+    assert heard == [b"x"]
+    assert lib.ck_loop_token() == 0
+
+
+def test_closing_the_loop_closes_what_is_on_it() -> None:
+    loop = Loop()
+    world = World.__new__(World)
+    world.loop, world.errors = loop, []
+    context = Recorder(loop)
+    world.pair(context, context)
+    timer = Timer(loop, print, 1000)
+    loop.close()
+    assert context.log == ["open", "open", "close clean", "close clean"]
+    assert context.closed
+    assert not timer.running
+    assert not sockets
+    for call in (context.listen, context.stats, lambda: timer.set(1), lambda: SocketContext(loop)):
+        with pytest.raises(CorkbindError, match="closed"):
+            call()
+
+
+def test_what_write_takes(world: World) -> None:
+    context = Recorder(world.loop)
+    one, _ = world.pair(context, context)
+    with pytest.raises(TypeError, match="encode it"):
+        one.write("text")  # type: ignore[arg-type]
+    for wrong in (None, 3, [b"x"]):
+        with pytest.raises(TypeError, match="takes bytes"):
+            one.write(wrong)  # type: ignore[arg-type]
+
+    class Bytes(bytes): ...
+
+    one.write(b"")
+    one.write(Bytes(b"sub"))
+    one.write(memoryview(b"a-b-c")[::2])
+    world.until(lambda: context.heard == b"subabc")
+
+
+def test_what_a_context_refuses(world: World) -> None:
+    for wrong in ({"cork": "never"}, {"max_backlog": -1}, {"max_backlog": True}):
+        with pytest.raises(ValueError, match="must be"):
+            SocketContext(world.loop, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="on_data must be a function"):
+        SocketContext(world.loop, on_data=3)  # type: ignore[arg-type]
+
+
+def test_nothing_is_kept_alive(world: World) -> None:
+    context = Recorder(world.loop)
+    one, other = world.pair(context, context)
+    one.close()
+    world.until(lambda: one.closed and other.closed)
+    del one, other
+    gc.collect()
+    assert not any(isinstance(thing, Socket) for thing in gc.get_objects())
