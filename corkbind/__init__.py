@@ -40,6 +40,7 @@ from corkbind.request import HttpRequest
 from corkbind.response import HttpResponse
 from corkbind.router import MiddlewareRouter, Router
 from corkbind.task_factory import RequestTask, TaskFactory, create_task
+from corkbind.udp import DatagramDetails, UdpSocket
 from corkbind.websocket import WebSocket
 from corkbind.ws_behavior import WebSocketBehavior
 
@@ -65,6 +66,7 @@ __all__ = [
     "CompressOptions",
     "ConnectionClosed",
     "CorkbindError",
+    "DatagramDetails",
     "Fixed",
     "FormData",
     "HttpRequest",
@@ -85,6 +87,7 @@ __all__ = [
     "SendStatus",
     "TaskFactory",
     "TlsError",
+    "UdpSocket",
     "UncorkedWrite",
     "UploadedFile",
     "WebSocket",

@@ -320,7 +320,7 @@ static void destroy_all(ck_loop *loop, enum ck_kind kind)
             if (kind == CK_KIND_APP) {
                 (void) ck_app_destroy(slot.handle);
             } else if (kind == CK_KIND_UDP) {
-                (void) ck_udp_close(slot.handle);
+                ck_udp_end(slot.object);
             } else {
                 ck_exchange_free(slot.object);
             }
