@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import HERE, SECONDS, Peer, environment, serve, strace
+from harness import HERE, ROOT, SECONDS, Peer, environment, serve, strace
 
 from corkbind import ConnectionClosed, CorkbindError, DatagramDetails, Loop, UdpSocket
 
@@ -505,3 +505,18 @@ def test_forks_and_the_exit() -> None:
     done = subprocess.run([sys.executable, "-c", FORKS], env=environment(), capture_output=True, text=True, timeout=SECONDS)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "child: cannot send a datagram: the socket is closed\nfrom the parent\n"
+
+
+def test_some_thousand_datagrams_are_counted() -> None:
+    """Each batch is one send, and none is lost in between; tests/soak/udp.py has the long form."""
+    command = [
+        sys.executable,
+        str(ROOT / "tests" / "soak" / "udp.py"),
+        "--datagrams",
+        "1000",
+        "--servers",
+        "corkbind,corkbind-loop",
+    ]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=6 * SECONDS)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout.count("answers in") == 2
