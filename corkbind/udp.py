@@ -20,6 +20,7 @@ from corkbind.exchange import as_coroutine
 from corkbind.fields import BytesLike
 from corkbind.flow import is_coroutine_function
 from corkbind.loop import Loop
+from corkbind.tasks import running_task
 from corkbind.udp_arguments import (
     bad_address,
     check_address,
@@ -90,7 +91,7 @@ class UdpSocket:
 
     __slots__ = (
         *("_counted", "_details", "_drains", "_handle", "_host", "_inbox", "_loop", "_lost", "_max_running", "_on_data"),
-        *("_on_drain", "_on_error", "_own", "_peer", "_port", "_running", "__weakref__"),
+        *("_on_drain", "_on_error", "_own", "_peer", "_port", "_running", "_tasks", "__weakref__"),
     )
 
     def __init__(
@@ -118,6 +119,7 @@ class UdpSocket:
         self._details = details
         self._max_running = max_running
         self._running = 0
+        self._tasks: set[Any] = set()  # asyncio holds them weakly
         self._lost = 0
         self._peer: tuple[str, int] | None = None
         self._counted: dict[str, int] | None = None
@@ -314,6 +316,8 @@ class UdpSocket:
             bridge.start_later(following, "on_data")
 
     async def _follow(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = running_task(self._loop._bridge.loop)
+        self._tasks.add(task)
         try:
             await work
         except ConnectionClosed as error:
@@ -323,6 +327,7 @@ class UdpSocket:
             keep(error)
         finally:
             self._running -= 1
+            self._tasks.discard(task)
 
     def _drained(self) -> None:
         drains, self._drains = self._drains, []

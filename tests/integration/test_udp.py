@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
 import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -261,6 +263,28 @@ def test_coroutines(in_loop: InLoop) -> None:
             assert [(await client.receive())[0] for _ in range(2)] == [b"a1", b"a2"]
             assert server.stats()["sends"] == 2  # one for each segment
         assert isinstance(first[0], asyncio.Task)
+
+    in_loop(main)
+
+
+def test_coroutines_that_wait_are_not_forgotten(in_loop: InLoop) -> None:
+    """The loop of asyncio holds its tasks weakly."""
+
+    async def main() -> None:
+        futures: list[Any] = []
+
+        async def on_data(udp: UdpSocket, data: bytes, address: Address) -> None:
+            futures.append(weakref.ref(future := asyncio.get_running_loop().create_future()))
+            await future
+            udp.send(data, address)
+
+        with UdpSocket(on_data=on_data) as server, UdpSocket() as client:
+            client.send(b"x", server.local_address)
+            while not futures:
+                await asyncio.sleep(0)
+            gc.collect()
+            futures[0]().set_result(None)
+            assert (await client.receive())[0] == b"x"
 
     in_loop(main)
 

@@ -162,7 +162,7 @@ def faults(counted: dict[str, int], sent: int, answered: int, grown: int) -> lis
         found.append(f"it lost count: {counted}")
     if not answered <= counted["datagrams"] <= sent:
         found.append(f"{answered} of {counted['datagrams']} answers came to {sent} datagrams")
-    if grown > GROWTH:
+    if grown > GROWTH and "LD_PRELOAD" not in os.environ:  # a sanitizer keeps what is freed
         found.append(f"it grew by {grown} bytes")
     return found
 
