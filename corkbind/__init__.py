@@ -47,6 +47,7 @@ from corkbind.stream import Stream
 from corkbind.streams import StreamServer, connect, connect_unix, serve_stream
 from corkbind.task_factory import RequestTask, TaskFactory, create_task
 from corkbind.timer import Timer
+from corkbind.udp import DatagramDetails, UdpSocket
 from corkbind.websocket import WebSocket
 from corkbind.ws_behavior import WebSocketBehavior
 
@@ -73,6 +74,7 @@ __all__ = [
     "CompressOptions",
     "ConnectionClosed",
     "CorkbindError",
+    "DatagramDetails",
     "Fixed",
     "FormData",
     "HttpRequest",
@@ -101,6 +103,7 @@ __all__ = [
     "Timer",
     "TlsError",
     "TlsFacts",
+    "UdpSocket",
     "UncorkedWrite",
     "UploadedFile",
     "WebSocket",

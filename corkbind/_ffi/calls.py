@@ -10,7 +10,7 @@ from typing import Final
 
 from corkbind._ffi.callbacks import CALLBACKS
 from corkbind._ffi.constants import CK_NOMEM
-from corkbind._ffi.layouts import ck_connection_info, ck_counters, ck_limits, ck_stats
+from corkbind._ffi.layouts import ck_connection_info, ck_counters, ck_datagram_stats, ck_limits, ck_stats
 from corkbind._ffi.loader import lib
 from corkbind.errors import TlsError
 
@@ -314,6 +314,27 @@ def _handle(handle: int, error: int, doing: str) -> int:
         return int(handle)
     number = error if error > 0 else errno.EINVAL
     raise OSError(number, f"cannot {doing}: {os.strerror(number)}")
+
+
+def udp_create(host: str | None, port: int, backlog: int, flags: int) -> int:
+    """Return the handle of a new datagram socket.
+
+    Raises:
+        OSError: with the errno, naming the address.
+    """
+    error = c_int(0)
+    udp = int(lib.ck_udp_create(host.encode() if host is not None else None, port, backlog, flags, byref(error)))
+    if not udp:
+        where = f"{host or '*'} port {port}"
+        raise OSError(error.value, f"cannot open a datagram socket on {where}: {os.strerror(error.value)}")
+    return udp
+
+
+def udp_stats(udp: int) -> dict[str, int]:
+    """Return the counters of a datagram socket by name; all 0 when there is none."""
+    stats = ck_datagram_stats()
+    lib.ck_udp_stats(udp, byref(stats))
+    return {name: getattr(stats, name) for name in (field[0] for field in stats._fields_)}
 
 
 def loopback_open() -> int:

@@ -145,6 +145,7 @@ CK_WS_DROPPED: Final = 2
 CK_UDP_EVENT_DATA: Final = 1
 CK_UDP_EVENT_DRAIN: Final = 2
 CK_UDP_EVENT_ERROR: Final = 3
+CK_UDP_EVENT_CLOSED: Final = 4
 
 # Flags of ck_udp_create
 CK_UDP_MANUAL: Final = 1

@@ -70,6 +70,8 @@ bool ck_datagrams_wait(const struct ck_loop *loop);
 
 /* ---- udp_calls.c ---- */
 
+/* Closes it with its loop, which the application is told. */
+void ck_udp_end(ck_udp *udp);
 /* The sockets are closed: frees what they shared. */
 void ck_datagrams_free(struct ck_loop *loop);
 

@@ -323,7 +323,7 @@ static void destroy(const ck_slot *slot)
     } else if (slot->kind == CK_KIND_TIMER) {
         (void) ck_timer_close(slot->handle);
     } else if (slot->kind == CK_KIND_UDP) {
-        (void) ck_udp_close(slot->handle);
+        ck_udp_end(slot->object);
     } else {
         ck_exchange_free(slot->object);
     }

@@ -127,6 +127,14 @@ int ck_udp_close(uint32_t handle)
     return CK_OK;
 }
 
+void ck_udp_end(ck_udp *udp)
+{
+    ck_loop *loop = udp->loop;
+    uint32_t handle = udp->handle;
+    (void) ck_udp_close(handle);
+    loop->callbacks.udp(handle, CK_UDP_EVENT_CLOSED, ck_python_bound()->none, 0);
+}
+
 int ck_udp_port(uint32_t handle)
 {
     int error;

@@ -242,7 +242,8 @@ enum ck_ws_sent {
 enum ck_udp_event {
     CK_UDP_EVENT_DATA = 1,   /* a list of (bytes, (host, port)); the number is how many were received */
     CK_UDP_EVENT_DRAIN = 2,  /* all that waited for the kernel has left */
-    CK_UDP_EVENT_ERROR = 3   /* the kernel refused a datagram to (host, port), the last of those; the number is its errno */
+    CK_UDP_EVENT_ERROR = 3,  /* the kernel refused a datagram to (host, port), the last of those; the number is its errno */
+    CK_UDP_EVENT_CLOSED = 4  /* the loop has ended, and the handle is stale */
 };
 
 /* Flags of ck_udp_create. */
@@ -722,7 +723,7 @@ CK_EXPORT const struct ck_api *ck_api_table(void);
  * Returns its handle, or 0 with *error set to an errno: EINVAL for what is no address,
  * EOPNOTSUPP without a loop of sockets. */
 CK_EXPORT uint32_t ck_udp_create(const char *host, int port, uint64_t backlog, int flags, int *error);
-/* Sends what is packed, and closes. No callback runs any more. */
+/* Sends what is packed, and closes. No callback runs any more, CK_UDP_EVENT_CLOSED neither. */
 CK_EXPORT int ck_udp_close(uint32_t udp);
 CK_EXPORT int ck_udp_port(uint32_t udp);
 CK_EXPORT void *ck_py_udp_address(uint32_t udp);                                 /* (host, port) */

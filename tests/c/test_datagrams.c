@@ -543,6 +543,7 @@ static void test_the_loop_closes_what_is_left(void)
     CHECK(send_text(udp, "last words") == 1);
     close_mail();
     CHECK(mail.out_count == 1);
+    CHECK_LOG("udp 4 0 |udp 4 0 |");
     CHECK(ck_udp_send(udp, "x", 1, "10.0.0.1", 53) == CK_EXPIRED);
 }
 
