@@ -323,11 +323,11 @@ def build_library(strict: bool = True, sanitize: bool = False) -> Path:
     if not sources:
         raise BuildError(f"no C sources in {' or '.join(SOURCES)}")
     with only_one("compile"):
+        lay_out_for_embedders()
         compile_all((compile_flags_only(flavour), source) for source in sources)
         # By this name the loader finds the library that Python has loaded already, whatever its path.
         named = ["-shared", *usable(flavour.cc, [SONAME])]
         link(flavour, [flavour.object_of(source) for source in sources], target, named)
-        lay_out_for_embedders()
     return target
 
 

@@ -203,6 +203,8 @@ def abort(app: App) -> None:
     lib.ck_app_abort(app._native)
     for task in tasks:
         task.cancel()
+    if app._stopping is not None:  # what has no task, such as an exchange of C, does not tell
+        app._stopping.changed.set()
 
 
 def _busy(app: App, stop: Stop) -> bool:

@@ -253,7 +253,8 @@ enum {
 };
 
 /* What the core calls. Nothing that a callback returns is used: results travel
- * by calls. A callback may call every entry but ck_loop_step and ck_loop_close. */
+ * by calls. A callback may call every entry but ck_loop_step and ck_loop_close.
+ * Where all routes are of ck_app_route_native and ck_app_fixed, only `deferred` is needed. */
 typedef struct ck_callbacks {
     /* A request's head is complete and its route is `route`. Runs corked. When it
      * returns, the exchange is over unless ck_keep was called. */

@@ -7,9 +7,9 @@
 #ifndef CORKBIND_API_H
 #define CORKBIND_API_H
 
-#include "corkbind.h"
-#include "libusockets.h"
-#include "libusockets_ext.h"
+#include <corkbind.h>
+#include <libusockets.h>
+#include <libusockets_ext.h>
 
 #ifdef __cplusplus
 #define CK_API_POINTER(name) decltype(&::name)

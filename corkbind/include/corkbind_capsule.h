@@ -13,7 +13,7 @@
 
 #include <Python.h>
 
-#include "corkbind_api.h"
+#include <corkbind_api.h>
 
 #define CORKBIND_CAPSULE "corkbind._C_API"
 

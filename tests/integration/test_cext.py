@@ -17,7 +17,7 @@ import pytest
 from harness import HERE, Peer, Server, Stream, request, tool, tool_environment, until
 
 import corkbind
-from corkbind import App
+from corkbind import App, serving
 from corkbind._ffi.constants import CK_ABI_VERSION, CK_EXPIRED, CK_THREAD
 
 SOURCE = HERE / "cext" / "plain.c"
@@ -144,6 +144,36 @@ def test_the_end_of_the_app_is_told_and_a_later_one_is_another(plain: ModuleType
     assert app.native_handle != first
     app.close()
     assert plain.counts()["ended"] == before["ended"] + 1, "nobody has added it to these"
+
+
+def test_a_stop_waits_for_what_c_keeps_until_it_is_cut_short(plain: ModuleType) -> None:
+    async def conversation(app: App, port: int) -> None:
+        clients = [(await Stream.open(port)).send(request("/wait")) for _ in range(2)]
+        await until(lambda: plain.counts()["waiting"] == 2)
+        stopping = asyncio.create_task(app.stop(grace=1000))
+        await until(lambda: not app.listening)
+        plain.ring()
+        assert [(await client.receive()).body for client in clients] == [b"from the pipe"] * 2
+        for client in clients:
+            await client.close()
+        await stopping
+
+    served(plain, conversation)
+
+    async def cut(app: App, port: int) -> None:
+        client = (await Stream.open(port)).send(request("/wait"))
+        await until(lambda: plain.counts()["waiting"] == 1)
+        stopping = asyncio.create_task(app.stop(grace=1000))
+        await until(lambda: not app.listening)
+        assert not stopping.done()
+        serving.abort(app)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert stopping.done()
+        assert await client.rest() == b""
+        await client.close()
+
+    served(plain, cut)
 
 
 def test_handles_that_are_wrong(plain: ModuleType) -> None:
