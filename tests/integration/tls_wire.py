@@ -170,8 +170,10 @@ def hello(
     extended: dict[int, bytes] | None = None,
     compressions: bytes = b"\x00",
 ) -> bytes:
-    """Return a ClientHello in its record."""
-    return record(HANDSHAKE, hello_message(version, ciphers, extended, compressions), min(version, 0x0301))
+    """Return a ClientHello in its record, or as many as it needs."""
+    message = hello_message(version, ciphers, extended, compressions)
+    parts = [message[at : at + 16384] for at in range(0, len(message), 16384)]
+    return b"".join(record(HANDSHAKE, part, min(version, 0x0301)) for part in parts)
 
 
 class Raw:
