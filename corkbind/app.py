@@ -152,6 +152,7 @@ class App(AppNative):
             OSError: with errno; the port is in use, the host is not ours.
             TlsError: a certificate, key or cipher cannot be used; it says which file and why.
             RuntimeError: an option makes no sense.
+            CorkbindError: this is the child of a fork, and the app is its parent's.
         """
         where = AppListenOptions.of(port_or_options)
         self._open()
@@ -407,6 +408,7 @@ class App(AppNative):
     def _open(self) -> None:
         if self._native:
             self._bridge.check_thread("use the app")
+            self._bridge.check_process("use the app")
             return
         bridge = Bridge.open()
         try:

@@ -46,7 +46,9 @@ class Bridge:
     Lifetime: from the first app's `open` to the last one's `close`.
     """
 
-    __slots__ = ("_deferred", "_loop", "_queued", "_starter", "_thread", "_token", "_users", "_watchers", "on_error")
+    __slots__ = (
+        "_deferred", "_forked", "_loop", "_queued", "_starter", "_thread", "_token", "_users", "_watchers", "on_error",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._loop: AbstractEventLoop | None = None
@@ -55,6 +57,7 @@ class Bridge:
         self._starter: Starter | None = None
         self._watchers: list[Callable[[], None]] = []
         self._queued = False
+        self._forked = False
         self._token: int = lib.ck_loop_token()
         self._deferred: deque[Callable[[], object]] = deque()
         #: Called with what nobody handled, in place of logging it, where no asyncio loop is there to be told.
@@ -131,6 +134,15 @@ class Bridge:
         """
         if threading.get_ident() != self._thread:
             raise WrongThread(f"cannot {doing} from this thread: hand a function to the app's thread with app.defer(fn)")
+
+    def check_process(self, doing: str) -> None:
+        """Refuse a call in the child of a fork.
+
+        Raises:
+            CorkbindError: says what can be done instead.
+        """
+        if self._forked:
+            raise CorkbindError(f"cannot {doing} in the child of a fork: it is the parent's; after close() it opens anew here")
 
     def step(self) -> None:
         """Do what is ready in the core, then raise what was held back."""
@@ -252,6 +264,7 @@ def _forked() -> None:
         lib.ck_loop_forked()
     for bridge in _bridges.values():
         bridge._loop = None
+        bridge._forked = True
         bridge._watchers.clear()
     _bridges.clear()
     callbacks.live.clear()

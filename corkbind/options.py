@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 #: LIBUS_LISTEN_EXCLUSIVE_PORT: a port that somebody has already is refused.
@@ -28,7 +28,7 @@ class AppOptions:
 
     key_file_name: str | None = None
     cert_file_name: str | None = None
-    passphrase: str | None = None
+    passphrase: str | None = field(default=None, repr=False)
     dh_params_file_name: str | None = None
     ca_file_name: str | None = None
     ssl_ciphers: str | None = None

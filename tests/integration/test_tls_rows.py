@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import re
 import ssl
 import threading
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from tls_material import Material
 from tls_stage import TLS12, TLS13, Stage, alive, both, served
 from tls_wire import DATA, HANDSHAKE, Raw, Wire, alerts_in, hello, listed, numbers, record
 
-from corkbind import Limits
+from corkbind import App, HttpRequest, HttpResponse, Limits, WebSocket
 from corkbind._ffi.loader import lib
 
 
@@ -474,3 +475,90 @@ def test_canceled_in_the_handshake(stage: Stage, material: Material) -> None:
         served(address, material)
 
     stage.run(client)
+
+
+# -- Writes amid reads, and ends inside handlers --
+
+
+@both
+@pytest.mark.parametrize("records", [1, 50])
+def test_answers_while_more_is_there(stage: Stage, material: Material, version: ssl.TLSVersion, records: int) -> None:
+    """TL-24: requests of many records that come at once are all answered, in order; so is one in a record for each byte."""
+
+    def client(address: Any) -> None:
+        with Wire(address, material, version) as wire:
+            wire.send(*(wire.seal(request("/", "POST", b"%04d" % number)) for number in range(records)))
+            got = wire.read_to(b"%04d" % (records - 1))
+            assert re.findall(rb"\r\n\r\n(\d+)", got) == [b"%04d" % number for number in range(records)]
+            single = request("/", "POST", b"byte by byte")
+            wire.send(*(wire.seal(single[at : at + 1]) for at in range(len(single))))
+            assert wire.read_to(b"byte by byte").startswith(b"HTTP/1.1 200")
+
+    stage.run(client)
+    assert stage.stats["responses"] == records + 1
+
+
+def closing(app: App, when: str, seen: list[str], begun: threading.Event) -> None:
+    """Give an app handlers one of which closes the connection; aborts are for others than those who close."""
+
+    def closes(what: HttpResponse | WebSocket, here: str) -> None:
+        seen.append(here)
+        if here == when:
+            what.close()
+
+    @app.get("/first")
+    def first(res: HttpResponse, req: HttpRequest) -> None:
+        res.on_aborted(lambda res: seen.append("aborted"))
+        res.on_writable(lambda res, offset: closes(res, "writable"))
+        while when == "writable" and not res.buffered_amount:
+            res.write(bytes(1 << 18)).flush()
+        closes(res, "handler")
+        begun.set()
+
+    @app.post("/first")
+    def post(res: HttpResponse, req: HttpRequest) -> None:
+        res.on_aborted(lambda res: seen.append("aborted"))
+        res.on_data(lambda res, chunk, is_last: closes(res, "data"))
+
+    def opened(ws: WebSocket) -> None:
+        closes(ws, "open")
+
+    def message(ws: WebSocket, message: str, opcode: int) -> None:
+        closes(ws, "message")
+
+    app.ws("/ws", {"open": opened, "message": message, "close": lambda ws, code, reason: seen.append("closed")})
+
+
+UPGRADE = request(
+    "/ws", headers="Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n",
+)  # fmt: skip
+FIRST = request("/first")
+ENDS: dict[str, tuple[list[bytes], list[str]]] = {
+    "handler": ([FIRST], ["handler"]),
+    "writable": ([FIRST], ["handler", "writable"]),
+    "data": ([request("/first", "POST", b"hello"), request("/")], ["data"]),
+    "open": ([UPGRADE], ["open", "closed"]),
+    "message": ([UPGRADE, b"\x81\x82\0\0\0\0hi\x81\x82\0\0\0\0hi"], ["open", "message", "closed"]),
+}
+
+
+@both
+@pytest.mark.parametrize("when", ENDS)
+def test_an_end_inside_a_handler(material: Material, version: ssl.TLSVersion, when: str) -> None:
+    """TL-27: an application closes inside each of its handlers; none runs after that, and the server goes on."""
+    stage = Stage(material.options())
+    begun = threading.Event()
+    closing(stage.app, when, stage.seen, begun)
+    sent, wanted = ENDS[when]
+
+    def client(address: Any) -> None:
+        with Wire(address, material, version) as wire:
+            wire.send(*(wire.seal(part) for part in sent))
+            assert sent[0] != FIRST or begun.wait(SECONDS)
+            _, end = wire.outcome()
+            assert end in ("cut", "close_notify")
+        served(address, material)
+
+    stage.run(client)
+    assert stage.seen == wanted

@@ -17,7 +17,7 @@ import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from harness import SECONDS, reset
@@ -44,6 +44,14 @@ def record(kind: int, content: bytes, version: int = 0x0303) -> bytes:
     return struct.pack("!BHH", kind, version, len(content)) + content
 
 
+def choice(address: Any, sent: bytes) -> ServerHello | tuple[int, int] | None:
+    """Send a hello; return what the server chose, or else its alert, or else None."""
+    raw = Raw(address).send(sent)
+    wire = raw.answer()
+    raw.socket.close()
+    return ServerHello.of(wire) or next(iter(alerts_in(wire)), None)
+
+
 def records_of(wire: bytes) -> list[tuple[int, bytes]]:
     """Return types and contents of the records in a stream; a part of one at the end is left out."""
     found = []
@@ -58,12 +66,50 @@ def alerts_in(wire: bytes) -> list[tuple[int, int]]:
     return [(content[0], content[1]) for kind, content in records_of(wire) if kind == ALERT and len(content) == 2]
 
 
+class ServerHello(NamedTuple):
+    """Hold what a server has chosen."""
+
+    version: int
+    random: bytes
+    cipher: int
+    compression: int
+    extended: dict[int, bytes]
+
+    @classmethod
+    def of(cls, wire: bytes) -> ServerHello | None:
+        """Return the one at the beginning of a stream, or None where there is none."""
+        for kind, content in records_of(wire):
+            if kind == HANDSHAKE and content[:1] == b"\x02":
+                return cls._parsed(content[4 : 4 + int.from_bytes(content[1:4], "big")])
+        return None
+
+    @classmethod
+    def _parsed(cls, body: bytes) -> ServerHello:
+        at = 35 + body[34]  # behind the session's name
+        extended, rest = {}, body[at + 5 :]
+        while rest:
+            kind, length = struct.unpack("!HH", rest[:4])
+            extended[kind], rest = rest[4 : 4 + length], rest[4 + length :]
+        version = int.from_bytes(extended.get(VERSIONS, body[:2]), "big")
+        return cls(version, body[2:34], int.from_bytes(body[at : at + 2], "big"), body[at + 2], extended)
+
+    @property
+    def asks_again(self) -> bool:
+        """Tell whether it is a HelloRetryRequest: the server knows the group, and wants a key for it."""
+        return self.random == hashlib.sha256(b"HelloRetryRequest").digest()
+
+
 def server_random(wire: bytes) -> bytes | None:
-    """Return the 32 bytes at the beginning of the ServerHello, or None where there is none."""
-    for kind, content in records_of(wire):
-        if kind == HANDSHAKE and content[:1] == b"\x02":
-            return content[6:38]
-    return None
+    """Return the random bytes of the ServerHello, or None where there is none."""
+    found = ServerHello.of(wire)
+    return found and found.random
+
+
+def alert_word(error: ssl.SSLError) -> str:
+    """Return OpenSSL's word for an alert that came, "cut" for an end without one."""
+    if isinstance(error, ssl.SSLEOFError):
+        return "cut"
+    return (error.reason or "").partition("ALERT_")[2].lower().replace("_", " ")
 
 
 def listed(content: bytes, width: int = 2) -> bytes:
@@ -86,15 +132,16 @@ def protocols(*offered: bytes) -> bytes:
     return listed(b"".join(listed(name, 1) for name in offered))
 
 
-SERVER_NAME, GROUPS, SIGNATURES, ALPN, VERSIONS, KEY_SHARE = 0, 10, 13, 16, 43, 51
-X25519 = 29
+SERVER_NAME, GROUPS, SIGNATURES, HEARTBEAT, ALPN, MASTER_SECRET, TICKET = 0, 10, 13, 15, 16, 23, 35
+PSK, EARLY_DATA, VERSIONS, PSK_MODES, KEY_SHARE, RENEGOTIATION = 41, 42, 43, 45, 51, 0xFF01
+X25519, P256 = 29, 23
 CIPHERS = (0x1301, 0x1302, 0x1303, 0xC02B, 0xC02C, 0xC02F)
 
 
 def extensions(**others: bytes | None) -> dict[int, bytes]:
     """Return those of a good client of TLS 1.3, with others in their place; None leaves one out."""
     content: dict[int, bytes | None] = {
-        GROUPS: listed(numbers(X25519)),
+        GROUPS: listed(numbers(X25519, P256)),
         SIGNATURES: listed(numbers(0x0403, 0x0804, 0x0401)),
         VERSIONS: listed(numbers(0x0304, 0x0303), 1),
         KEY_SHARE: listed(numbers(X25519) + listed(os.urandom(31) + b"\x01")),
@@ -103,18 +150,30 @@ def extensions(**others: bytes | None) -> dict[int, bytes]:
     return {kind: value for kind, value in content.items() if value is not None}
 
 
-def hello_message(version: int = 0x0303, ciphers: tuple[int, ...] = CIPHERS, extended: dict[int, bytes] | None = None) -> bytes:
+def hello_message(
+    version: int = 0x0303,
+    ciphers: tuple[int, ...] = CIPHERS,
+    extended: dict[int, bytes] | None = None,
+    compressions: bytes = b"\x00",
+) -> bytes:
     """Return a ClientHello."""
     chosen = extensions() if extended is None else extended
-    body = numbers(version) + os.urandom(32) + listed(os.urandom(32), 1) + listed(numbers(*ciphers)) + b"\x01\x00"
+    body = numbers(version) + os.urandom(32) + listed(os.urandom(32), 1) + listed(numbers(*ciphers)) + listed(compressions, 1)
     if chosen:
         body += listed(b"".join(numbers(kind) + listed(content) for kind, content in chosen.items()))
     return b"\x01" + listed(body, 3)
 
 
-def hello(version: int = 0x0303, ciphers: tuple[int, ...] = CIPHERS, extended: dict[int, bytes] | None = None) -> bytes:
-    """Return a ClientHello in its record."""
-    return record(HANDSHAKE, hello_message(version, ciphers, extended), min(version, 0x0301))
+def hello(
+    version: int = 0x0303,
+    ciphers: tuple[int, ...] = CIPHERS,
+    extended: dict[int, bytes] | None = None,
+    compressions: bytes = b"\x00",
+) -> bytes:
+    """Return a ClientHello in its record, or as many as it needs."""
+    message = hello_message(version, ciphers, extended, compressions)
+    parts = [message[at : at + 16384] for at in range(0, len(message), 16384)]
+    return b"".join(record(HANDSHAKE, part, min(version, 0x0301)) for part in parts)
 
 
 class Raw:
@@ -314,7 +373,7 @@ class Wire(Raw):
         key_length = 32 if digest == "sha384" else 16
         assert "GCM" in chosen[0].upper()
         for line in self._log.read_text().splitlines():
-            label, random, secret = (line.split(" ") + ["", ""])[:3]
+            label, random, secret = [*line.split(" "), "", ""][:3]
             if label == "CLIENT_TRAFFIC_SECRET_0":
                 return _Seal13(bytes.fromhex(secret), digest, key_length)
             if label == "CLIENT_RANDOM":
@@ -349,10 +408,8 @@ class Wire(Raw):
         while True:
             try:
                 more = self.read()
-            except ssl.SSLEOFError:
-                return got, "cut"
             except ssl.SSLError as error:
-                return got, (error.reason or "").partition("ALERT_")[2].lower().replace("_", " ")
+                return got, alert_word(error)
             if not more:
                 return got, "close_notify"
             got += more

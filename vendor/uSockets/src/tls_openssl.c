@@ -40,6 +40,7 @@ enum {
     WAITING_MOST = 1024 * 1024,   /* of answers that the peer does not take */
     HANDSHAKES = 5,               /* steps of them in an iteration, so that traffic goes on */
     MESSAGES_MOST = 1000,         /* of the peer's handshake layer without any data between */
+    AUTHORITIES_MOST = 8,         /* between a client's certificate and one that is trusted */
     REASON = 512
 };
 
@@ -265,6 +266,7 @@ static int use_authorities(SSL_CTX *context, const char *file) {
     }
     SSL_CTX_set_client_CA_list(context, names);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    SSL_CTX_set_verify_depth(context, AUTHORITIES_MOST);
     return 0;
 }
 
