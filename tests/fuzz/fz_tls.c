@@ -46,6 +46,7 @@ struct client {
     bool notified;          /* it has said close_notify, */
     bool clean;             /* and all it said has arrived before its FIN */
     bool tampered, disturbed;
+    bool greeted;           /* the handshake is over */
     bool refused;           /* the application was told why */
     struct us_socket_t *socket; /* NULL before it is open, and after */
     bool opened, closed, closed_by_us, shut_by_us;
@@ -75,6 +76,7 @@ static struct {
     bool verifies, shows; /* their rules, and whether they have a certificate */
     struct client *dialled; /* that is being connected to */
     SSL_SESSION *session;
+    bool stepping;
     bool short_of_memory;
     bool naming; /* inside the callback for names */
     bool asks;   /* for certificates, as far as some clients go */
@@ -91,6 +93,14 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* Callbacks take their bytes from the end of the input, so that how many they take moves no operation. */
+static uint8_t draw(void)
+{
+    if (!run.stepping)
+        return fuzz_byte(&run.in);
+    return run.in.length > 0 ? run.in.data[--run.in.length] : 0;
+}
+
 /* ---- The application ---- */
 
 static struct client *client_of(struct us_socket_t *s)
@@ -104,7 +114,7 @@ static struct client *client_of(struct us_socket_t *s)
 static size_t some_length(void)
 {
     static const size_t lengths[] = {1, 5, 100, 511, 512, 4096, 16383, 16384, 16385, 40000, 65536, 65537};
-    return lengths[fuzz_byte(&run.in) % 12];
+    return lengths[draw() % 12];
 }
 
 static void wrote(struct client *client, int result, size_t wanted)
@@ -120,7 +130,7 @@ static void write_some(struct client *client, unsigned how)
     size_t length = least(some_length(), TEXT - client->answered), half = length / 2;
     const char *text = answer_text + client->answered;
     if (how == 0)
-        wrote(client, us_socket_write(1, client->socket, text, (int)length, fuzz_byte(&run.in) & 1), length);
+        wrote(client, us_socket_write(1, client->socket, text, (int)length, draw() & 1), length);
     else if (how == 1)
         wrote(client, us_socket_write2(1, client->socket, text, (int)half, text + half, (int)(length - half)), length);
     else
@@ -129,7 +139,7 @@ static void write_some(struct client *client, unsigned how)
 
 static void move(struct client *client)
 {
-    struct us_socket_t *moved = us_socket_context_adopt_socket(1, us_socket_context(1, client->socket), client->socket, 8 + fuzz_byte(&run.in) % 64);
+    struct us_socket_t *moved = us_socket_context_adopt_socket(1, us_socket_context(1, client->socket), client->socket, 8 + draw() % 64);
     DEMAND(moved || run.short_of_memory);
     if (moved)
         client->socket = moved;
@@ -162,7 +172,7 @@ static void act(struct client *client)
 {
     if (!client->socket)
         return;
-    uint8_t choice = fuzz_byte(&run.in);
+    uint8_t choice = draw();
     switch (choice % 18) {
     case 1:
     case 2:
@@ -182,7 +192,7 @@ static void act(struct client *client)
             move(client);
         break;
     case 12:
-    case 13: act(&run.clients[fuzz_byte(&run.in) % CLIENTS]); break;
+    case 13: act(&run.clients[draw() % CLIENTS]); break;
     case 14: ask(client); break;
     case 15: us_socket_long_timeout(1, client->socket, choice % 3); break;
     case 16: write_some(client, 0); break;
@@ -192,7 +202,7 @@ static void act(struct client *client)
 
 static void act_some(struct client *client)
 {
-    for (unsigned n = fuzz_byte(&run.in) % 4; n > 0; n--)
+    for (unsigned n = draw() % 4; n > 0; n--)
         act(client);
 }
 
@@ -228,14 +238,14 @@ static struct us_socket_t *on_close(struct us_socket_t *s, int code, void *reaso
     client->closed = true;
     client->code = code;
     client->socket = NULL;
-    act(&run.clients[fuzz_byte(&run.in) % CLIENTS]);
+    act(&run.clients[draw() % CLIENTS]);
     return s;
 }
 
 static struct us_socket_t *on_bytes(struct us_socket_t *s, char *data, int length)
 {
     struct client *client = client_of(s);
-    DEMAND(client && length > 0 && !client->ends);
+    DEMAND(client && client->greeted && length > 0 && !client->ends);
     trace(2000 + (uint64_t)length);
     DEMAND((size_t)length <= client->said - client->input);
     DEMAND(memcmp(data, said_text + client->input, (size_t)length) == 0);
@@ -250,6 +260,16 @@ static struct us_socket_t *on_room(struct us_socket_t *s)
     struct client *client = client_of(s);
     DEMAND(client && us_socket_unsent(s) == 0);
     trace(3);
+    act_some(client);
+    return now(client, s);
+}
+
+static struct us_socket_t *on_handshake(struct us_socket_t *s)
+{
+    struct client *client = client_of(s);
+    DEMAND(client && !client->greeted && !client->input && us_socket_tls_is_established(s));
+    trace(7);
+    client->greeted = true;
     act_some(client);
     return now(client, s);
 }
@@ -293,7 +313,7 @@ static struct us_socket_t *on_no_connection(struct us_socket_t *s, int code)
     (void)s;
     trace(9);
     DEMAND(code != 0);
-    act(&run.clients[fuzz_byte(&run.in) % CLIENTS]);
+    act(&run.clients[draw() % CLIENTS]);
     return s;
 }
 
@@ -301,7 +321,7 @@ static const char *const patterns[] = {"a.example", "*.example", "*.*.example", 
 
 static void change_names(void)
 {
-    uint8_t choice = fuzz_byte(&run.in);
+    uint8_t choice = draw();
     const char *pattern = patterns[choice % 5];
     if (choice & 128) {
         us_socket_context_remove_server_name(1, run.context, pattern);
@@ -323,11 +343,11 @@ static void on_name(struct us_socket_context_t *context, const char *hostname)
     DEMAND(context == run.context && hostname && *hostname);
     trace(8);
     run.naming = true;
-    uint8_t choice = fuzz_byte(&run.in);
+    uint8_t choice = draw();
     if (choice & 1)
         change_names();
     if (choice & 2)
-        act(&run.clients[fuzz_byte(&run.in) % CLIENTS]);
+        act(&run.clients[draw() % CLIENTS]);
     run.naming = false;
 }
 
@@ -336,7 +356,9 @@ static void on_name(struct us_socket_context_t *context, const char *hostname)
 static void step(void)
 {
     DEMAND(ERR_peek_error() == 0);
+    run.stepping = true;
     int ready = us_loop_step(server.loop);
+    run.stepping = false;
     DEMAND(ready >= 0 && ERR_peek_error() == 0 && checks_failed == 0);
 }
 
@@ -542,6 +564,9 @@ static void make_outgoing(void)
     if (run.verifies && us_socket_context_peer_name(run.outgoing, rules & 8 ? "elsewhere.example" : "server.pem"))
         DEMAND(run.short_of_memory);
     run.verifies = run.verifies && (rules & 8);
+    if (rules & 64)
+        DEMAND(us_socket_context_verify(run.outgoing, LIBUS_VERIFY_NONE) == 0);
+    run.verifies = run.verifies && !(rules & 64);
     if (rules & 16)
         DEMAND(us_socket_context_offer_protocols(run.outgoing, rules & 32 ? "h2,http/1.1" : "http/1.1") == 0 || run.short_of_memory);
 }
@@ -736,7 +761,11 @@ static void operate(void)
     case 25: connect_client(); break;
     case 26: connect_out(); break;
     case 27: step(); break;
-    case 28: us_loop_sweep(server.loop); break;
+    case 28:
+        run.stepping = true;
+        us_loop_sweep(server.loop);
+        run.stepping = false;
+        break;
     case 29:
         run.short_of_memory = true;
         world.fail_at = world.allocations + fuzz_byte(&run.in) % 12;
@@ -872,6 +901,7 @@ static struct us_socket_context_t *make_context(struct us_socket_context_options
     us_socket_context_on_end(1, made, on_end);
     us_socket_context_on_connect_error(1, made, on_no_connection);
     us_socket_context_on_tls_failure(made, on_failure);
+    us_socket_context_on_handshake(made, on_handshake);
     return made;
 }
 
