@@ -60,6 +60,7 @@ static char said_text[TEXT], answer_text[TEXT];
 static struct {
     struct us_loop_t *loop;
     struct us_socket_context_t *contexts[CONTEXTS];
+    struct us_socket_context_options_t options[CONTEXTS];
     SSL_CTX *clients, *servers; /* of the peers */
     X509 *certificate;
     EVP_PKEY *key;
@@ -76,6 +77,7 @@ static struct {
     bool verifies, shows; /* their rules, and whether they have a certificate */
     struct client *dialled; /* that is being connected to */
     SSL_SESSION *session;
+    bool changed; /* the context is not as it was made */
     bool stepping;
     bool short_of_memory;
     bool naming; /* inside the callback for names */
@@ -338,6 +340,27 @@ static void change_names(void)
     DEMAND(us_socket_context_find_server_name_userdata(1, run.context, pattern) || *us_tls_error());
 }
 
+static void change_settings(void)
+{
+    uint8_t choice = draw();
+    struct us_tls_settings_t settings = {.min_version = choice & 1 ? 13 : 0, .verify_optional = choice & 2, .name_strict = choice & 4};
+    (void)us_socket_context_tls_settings(run.context, choice & 8 ? patterns[(choice >> 4) % 5] : NULL, &settings);
+    run.changed = true;
+}
+
+/* Certificates are replaced under connections that are open. */
+static void renew(void)
+{
+    uint8_t choice = draw();
+    struct us_socket_context_options_t options = {.cert_file_name = tls_material_path(choice & 1 ? "other.pem" : "server.pem"),
+        .key_file_name = tls_material_path(choice & 3 ? "other.key" : "server.key"), .ca_file_name = choice & 4 ? tls_material_path("client.pem") : NULL};
+    run.asks = run.asks || choice & 4;
+    (void)us_socket_context_prepare(run.context, choice & 8 ? patterns[(choice >> 4) % 5] : NULL, options);
+    if (choice & 128)
+        us_socket_context_renew(run.context, !(choice & 64));
+    run.changed = true;
+}
+
 static void on_name(struct us_socket_context_t *context, const char *hostname)
 {
     DEMAND(context == run.context && hostname && *hostname);
@@ -348,6 +371,8 @@ static void on_name(struct us_socket_context_t *context, const char *hostname)
         change_names();
     if (choice & 2)
         act(&run.clients[draw() % CLIENTS]);
+    if (choice & 4)
+        us_socket_context_refuse_server_name(context);
     run.naming = false;
 }
 
@@ -728,6 +753,16 @@ static void disturb(struct client *client, unsigned how)
 
 /* ---- Runs ---- */
 
+static void change_rules(void)
+{
+    switch (fuzz_byte(&run.in) % 4) {
+    case 0: world.read_most = fuzz_byte(&run.in); break;
+    case 1: change_names(); break;
+    case 2: change_settings(); break;
+    default: renew(); break;
+    }
+}
+
 static void operate(void)
 {
     uint8_t operation = fuzz_byte(&run.in);
@@ -772,12 +807,7 @@ static void operate(void)
         world.fail_on = operation & 1;
         break;
     case 30: world.fail_at = 0; break;
-    default:
-        if (fuzz_byte(&run.in) & 1)
-            change_names();
-        else
-            world.read_most = fuzz_byte(&run.in);
-        break;
+    default: change_rules(); break;
     }
 }
 
@@ -836,6 +866,18 @@ static void end_client(struct client *client)
     free(client->up);
 }
 
+/* So that the next run begins as this one did. */
+static void change_back(void)
+{
+    static const struct us_tls_settings_t none = {0};
+    us_socket_context_renew(run.context, 0);
+    DEMAND(us_socket_context_tls_settings(run.context, NULL, &none) == 0);
+    for (int i = 0; i < CONTEXTS; i++)
+        if (server.contexts[i] == run.context)
+            DEMAND(us_socket_context_prepare(run.context, NULL, server.options[i]) == 0);
+    us_socket_context_renew(run.context, 1);
+}
+
 static void end_everything(struct us_listen_socket_t *listener)
 {
     run.in.length = 0;
@@ -851,6 +893,8 @@ static void end_everything(struct us_listen_socket_t *listener)
     us_listen_socket_close(1, listener);
     for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++)
         us_socket_context_remove_server_name(1, run.context, patterns[i]);
+    if (run.changed)
+        change_back();
     if (run.outgoing)
         us_socket_context_free(1, run.outgoing);
     step();
@@ -961,9 +1005,13 @@ static void make_everything(void)
     server.loop = us_create_loop_on(&world.sys, nothing, nothing, nothing, 0);
     DEMAND(server.loop != NULL);
     for (int i = 0; i < CONTEXTS; i++) {
-        server.contexts[i] = make_context((struct us_socket_context_options_t){.cert_file_name = tls_material_path("server.pem"),
-            .key_file_name = tls_material_path("server.key"), .ca_file_name = i == 2 ? tls_material_path("client.pem") : NULL,
-            .ssl_ciphers = i == 3 ? "ECDHE-ECDSA-AES128-GCM-SHA256" : NULL});
+        static char certificate[128], key[128], authority[128];
+        snprintf(certificate, sizeof certificate, "%s", tls_material_path("server.pem"));
+        snprintf(key, sizeof key, "%s", tls_material_path("server.key"));
+        snprintf(authority, sizeof authority, "%s", tls_material_path("client.pem"));
+        server.options[i] = (struct us_socket_context_options_t){.cert_file_name = certificate, .key_file_name = key,
+            .ca_file_name = i == 2 ? authority : NULL, .ssl_ciphers = i == 3 ? "ECDHE-ECDSA-AES128-GCM-SHA256" : NULL};
+        server.contexts[i] = make_context(server.options[i]);
         DEMAND(server.contexts[i] != NULL);
     }
     us_socket_context_alpn(server.contexts[1], "http/1.1");
