@@ -75,6 +75,7 @@ TARGETS = (
         ),
         512,
     ),
+    Target("tls", ("tls_material.c",), 2048),
     Target("stack", ("response_reader.c", "reference_http.c", "reference_chunked.c"), 1024, mutates_http=True),
 )
 

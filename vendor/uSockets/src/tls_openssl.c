@@ -780,16 +780,18 @@ static int may_write(struct us_internal_tls *tls) {
     return tls->established && !tls->waiting_length && !tls->busy && !tls->failed;
 }
 
-/* Makes one record. Returns 0, or -1 when the socket cannot send any more. */
+/* Makes one record, or several where the peer takes smaller ones only. Returns 0, or -1
+ * when the socket cannot send any more. */
 static int encrypt(struct us_socket_t *s, const char *data, int length) {
     struct us_internal_tls *tls = s->tls;
+    int written = 1, done = 0;
     ERR_clear_error();
-    int written = SSL_write(tls->ssl, data, length);
-    ERR_clear_error();
-    if (written == length) {
-        tls->loop->tls_records++;
-        return 0;
+    for (; done < length && written > 0; done += written > 0 ? written : 0) {
+        written = SSL_write(tls->ssl, data + done, length - done);
+        tls->loop->tls_records += written > 0;
     }
+    ERR_clear_error();
+    if (done == length) return 0;
     tls->failed = 1;
     tls->loop->tls->out_length = 0;
     us_internal_socket_send_failed(s, EPROTO);

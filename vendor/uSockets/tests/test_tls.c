@@ -92,6 +92,30 @@ static void two_parts_share_records(void) {
     tls_close();
 }
 
+/* By the extension max_fragment_length, as small devices do. */
+static void records_are_as_small_as_the_peer_wants_them(void) {
+    char *got = malloc(sizeof text);
+    tls_open();
+    for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+        struct peer *p = peer_of(version);
+        CHECK(SSL_set_tlsext_max_fragment_length(p->ssl, TLSEXT_max_fragment_length_512));
+        CHECK(greet(p));
+        for (int length = 511; length <= 40000; length = length < 513 ? length + 1 : length + 13000) {
+            long long sends = us_loop_sends(loop), records = us_loop_tls_records(loop);
+            CHECK_EQUAL(us_socket_write(1, seen.last, text, length, 0), length);
+            CHECK_EQUAL(us_loop_sends(loop) - sends, 1);
+            CHECK_EQUAL(us_loop_tls_records(loop) - records, (length / 16384) * 32 + (length % 16384 + 511) / 512);
+            CHECK_EQUAL(listen_to(p, got, (size_t) length), length);
+            check_text(got, (size_t) length);
+        }
+        CHECK_EQUAL(seen.closed, version - TLS1_2_VERSION);
+        peer_free(p);
+        settle();
+    }
+    free(got);
+    tls_close();
+}
+
 static int rest;
 
 static struct us_socket_t *write_rest(struct us_socket_t *s) {
@@ -540,6 +564,7 @@ int main(void) {
     RUN(every_split);
     RUN(one_write_is_full_records_and_one_send);
     RUN(two_parts_share_records);
+    RUN(records_are_as_small_as_the_peer_wants_them);
     RUN(short_writes);
     RUN(a_write_before_the_handshake_comes_again);
     RUN(a_file_in_full_records);
