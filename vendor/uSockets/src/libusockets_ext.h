@@ -212,6 +212,40 @@ LIBUS_EXPORT const char *us_socket_tls_alpn(struct us_socket_t *s, int *length);
 /* Returns 1 when the handshake has gone on with an earlier session, else 0. */
 LIBUS_EXPORT int us_socket_tls_is_resumed(struct us_socket_t *s);
 
+/* What us_socket_context_options_t has no member for. All 0 = as without. */
+struct us_tls_settings_t {
+    int min_version;     /* 13: TLS 1.3 only; else TLS 1.2 as well */
+    int verify_optional; /* with ca_file_name: a client may show no certificate, but no wrong one */
+    int name_strict;     /* of a context: clients that ask for no name that is known end with unrecognized_name */
+};
+
+/* Sets that for a context (`hostname_pattern` NULL), or for one of its server names, and
+ * connections to come. Returns 0, or -1 when there is no such name. */
+LIBUS_EXPORT int us_socket_context_tls_settings(struct us_socket_context_t *context, const char *hostname_pattern,
+    const struct us_tls_settings_t *settings);
+
+/* Inside the callback for unknown names: the handshake ends, with the alert internal_error. */
+LIBUS_EXPORT void us_socket_context_refuse_server_name(struct us_socket_context_t *context);
+
+/* Reads the files of what is to take the place of a context's certificates (`hostname_pattern`
+ * NULL), or of those of a server name; with the settings of before. Nothing changes until
+ * us_socket_context_renew. Returns 0, or -1 with errno and us_tls_error. */
+LIBUS_EXPORT int us_socket_context_prepare(struct us_socket_context_t *context, const char *hostname_pattern,
+    struct us_socket_context_options_t options);
+
+/* Puts all that was prepared in use for connections to come (1), or drops it (0). Open
+ * connections go on with what they have. Sessions that were made before are not resumed. */
+LIBUS_EXPORT void us_socket_context_renew(struct us_socket_context_t *context, int use);
+
+/* Returns how well a name fits a pattern, 0 = not at all. They are compared label by label
+ * in any case, without the dot that may end them; a label of the pattern that is "*" fits
+ * any. From the left, the first label that is written out decides which fits better. */
+LIBUS_EXPORT unsigned int us_hostname_fit(const char *pattern, size_t pattern_length, const char *name, size_t length);
+
+/* Returns 1 for a host name: labels of letters, digits, "-" and "_", the last not of digits
+ * alone (so no address), 253 bytes, and a dot that may end it. */
+LIBUS_EXPORT int us_hostname_valid(const char *name, size_t length);
+
 /* Returns the bytes of TLS records that were accepted and the kernel has not taken yet:
  * on_writable comes when it has. 0 for a plain socket. */
 LIBUS_EXPORT int us_socket_unsent(struct us_socket_t *s);

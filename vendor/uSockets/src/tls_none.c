@@ -204,6 +204,25 @@ void us_socket_context_remove_server_name(int ssl, struct us_socket_context_t *c
     (void) context, (void) hostname_pattern;
 }
 
+void us_socket_context_refuse_server_name(struct us_socket_context_t *context) {
+    (void) context;
+}
+
+int us_socket_context_tls_settings(struct us_socket_context_t *context, const char *hostname_pattern, const struct us_tls_settings_t *settings) {
+    (void) context, (void) hostname_pattern, (void) settings;
+    return -1;
+}
+
+int us_socket_context_prepare(struct us_socket_context_t *context, const char *hostname_pattern, struct us_socket_context_options_t options) {
+    (void) context, (void) hostname_pattern, (void) options;
+    errno = ENOTSUP;
+    return -1;
+}
+
+void us_socket_context_renew(struct us_socket_context_t *context, int use) {
+    (void) context, (void) use;
+}
+
 void *us_socket_context_find_server_name_userdata(int ssl, struct us_socket_context_t *context, const char *hostname_pattern) {
     (void) ssl;
     (void) context, (void) hostname_pattern;

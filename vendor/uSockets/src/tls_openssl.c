@@ -25,6 +25,7 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -45,13 +46,15 @@ enum {
 /* A name that clients may ask for (SNI). */
 struct server_name {
     struct server_name *next;
-    SSL_CTX *context;
+    SSL_CTX *context, *prepared; /* what takes its place at us_socket_context_renew */
+    struct us_tls_settings_t settings;
     void *user;
     char pattern[];
 };
 
 struct us_internal_tls_context {
-    SSL_CTX *context;
+    SSL_CTX *context, *prepared;
+    struct us_tls_settings_t settings;
     struct us_socket_context_t *owner; /* whose callback is asked for unknown names */
     struct server_name *names;
     void (*on_server_name)(struct us_socket_context_t *context, const char *hostname);
@@ -61,6 +64,7 @@ struct us_internal_tls_context {
     int plain_answer_length;
     struct us_socket_t *(*on_handshake)(struct us_socket_t *s);
     struct us_internal_tls_clients clients;
+    int name_refused; /* by the callback for unknown names, which runs */
     int holders;
 };
 
@@ -83,6 +87,7 @@ struct us_internal_tls {
     size_t waiting_offset, waiting_length;
     void *user; /* of the server name */
     struct us_internal_tls_server *server; /* that a client means; NULL: this is the server */
+    char *server_name; /* that the client has asked for; NULL: none */
     unsigned messages;
     unsigned established : 1, /* the handshake is over */
         refused : 1,          /* a write came before that */
@@ -90,6 +95,7 @@ struct us_internal_tls {
         failed : 1,           /* OpenSSL can say no more */
         busy : 1,             /* inside OpenSSL */
         notified : 1,         /* the peer's close_notify is in */
+        named : 1,            /* the server name has been looked at */
         truncated : 1, deaf : 1; /* what still comes is dropped */
 };
 
@@ -329,7 +335,7 @@ static int on_session(SSL *ssl, SSL_SESSION *session) {
 }
 
 static int choose_name(SSL *ssl, int *alert, void *unused);
-static int before_choice(SSL *ssl, int *alert, void *unused);
+static int acknowledge_name(SSL *ssl, int *alert, void *unused);
 
 static atomic_uint contexts_made;
 
@@ -345,9 +351,16 @@ static void set_rules(SSL_CTX *context) {
     SSL_CTX_set_session_id_context(context, (const unsigned char *) &number, sizeof number);
     SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);
     SSL_CTX_set_msg_callback(context, on_message);
-    SSL_CTX_set_tlsext_servername_callback(context, choose_name);
-    SSL_CTX_set_client_hello_cb(context, before_choice, NULL);
+    SSL_CTX_set_tlsext_servername_callback(context, acknowledge_name);
+    SSL_CTX_set_client_hello_cb(context, choose_name, NULL);
     SSL_CTX_set_dh_auto(context, 1);
+}
+
+/* Where no authority is set, nobody is asked for a certificate, whatever the settings say. */
+static void use_settings(SSL_CTX *context, const struct us_tls_settings_t *settings) {
+    SSL_CTX_set_min_proto_version(context, settings->min_version == 13 ? TLS1_3_VERSION : TLS1_2_VERSION);
+    if (SSL_CTX_get_verify_mode(context) == SSL_VERIFY_NONE) return;
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (settings->verify_optional ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT), NULL);
 }
 
 static SSL_CTX *make_context(const struct us_socket_context_options_t *options) {
@@ -407,6 +420,7 @@ struct us_internal_tls_context *us_internal_tls_context_hold(struct us_internal_
 
 static void free_name(struct us_sys_t *sys, struct server_name *name) {
     SSL_CTX_free(name->context);
+    SSL_CTX_free(name->prepared);
     sys->release(sys, name);
 }
 
@@ -419,6 +433,7 @@ void us_internal_tls_context_release(struct us_loop_t *loop, struct us_internal_
     }
     us_internal_tls_clients_free(loop->sys, &tls->clients);
     SSL_CTX_free(tls->context);
+    SSL_CTX_free(tls->prepared);
     loop->sys->release(loop->sys, tls);
 }
 
@@ -459,35 +474,11 @@ void *us_socket_context_get_native_handle(int ssl, struct us_socket_context_t *c
 
 /* ---- Server names -------------------------------------------------------- */
 
-/* Bytes of a name without the dot that may end it. */
-static size_t name_length(const char *name) {
-    size_t length = strlen(name);
-    return length && name[length - 1] == '.' ? length - 1 : length;
-}
-
-/* Compares label by label from the left; a label of the pattern that is "*" fits any.
- * Returns how well it fits, 0 = not at all: the first label that is written out decides. */
-static unsigned fit(const char *pattern, const char *name) {
-    const char *pattern_end = pattern + name_length(pattern), *end = name + name_length(name);
-    unsigned score = 1;
-    for (;;) {
-        size_t wanted = 0, length = 0;
-        while (pattern + wanted < pattern_end && pattern[wanted] != '.') wanted++;
-        while (name + length < end && name[length] != '.') length++;
-        int any = wanted == 1 && pattern[0] == '*';
-        if (!length || (!any && (wanted != length || strncasecmp(pattern, name, length)))) return 0;
-        score = (score & 0x40000000) ? score | !any : score << 1 | !any;
-        pattern += wanted, name += length;
-        if (pattern == pattern_end || name == end) return pattern == pattern_end && name == end ? score : 0;
-        pattern++, name++;
-    }
-}
-
 static struct server_name *find_name(const struct us_internal_tls_context *tls, const char *hostname) {
     struct server_name *best = NULL;
     unsigned best_fit = 0;
     for (struct server_name *name = tls->names; name; name = name->next) {
-        unsigned found = fit(name->pattern, hostname);
+        unsigned found = us_hostname_fit(name->pattern, strlen(name->pattern), hostname, strlen(hostname));
         if (found > best_fit) {
             best = name;
             best_fit = found;
@@ -496,44 +487,71 @@ static struct server_name *find_name(const struct us_internal_tls_context *tls, 
     return best;
 }
 
-static int choose_name(SSL *ssl, int *alert, void *unused) {
-    struct us_internal_tls *tls = SSL_get_app_data(ssl);
-    const char *hostname = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
-    (void) alert, (void) unused;
-    if (tls->server || !hostname || !*hostname) return SSL_TLSEXT_ERR_OK; /* a client is asked too */
-    struct us_internal_tls_context *context = tls->context;
-    struct server_name *name = find_name(context, hostname);
-    if (!name && context->on_server_name) {
-        context->on_server_name(context->owner, hostname);
-        name = find_name(context, hostname);
-    }
-    if (!name) return SSL_TLSEXT_ERR_OK; /* the certificate of all others */
-    /* The session is of a context that may have asked for no certificate, or trusted others. */
-    if (SSL_session_reused(ssl) && SSL_CTX_get_verify_mode(name->context) != SSL_VERIFY_NONE) return SSL_TLSEXT_ERR_ALERT_FATAL;
-    tls->user = name->user;
-    /* Of a context change OpenSSL takes the certificate; who is let in it does not take. */
-    if (!SSL_set_SSL_CTX(ssl, name->context)) return SSL_TLSEXT_ERR_ALERT_FATAL;
-    SSL_set_verify(ssl, SSL_CTX_get_verify_mode(name->context), NULL);
-    return SSL_TLSEXT_ERR_OK;
+/* Writes the name that a client asks for, "" when it asks for none, or for what is no host
+ * name: RFC 6066 S3 allows no address, for one. What is malformed OpenSSL itself refuses. */
+static void read_name(SSL *ssl, char to[256]) {
+    const unsigned char *list;
+    size_t size;
+    to[0] = 0;
+    if (!SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &list, &size) || size < 5) return;
+    size_t length = (size_t) list[3] << 8 | list[4];
+    if (list[2] != TLSEXT_NAMETYPE_host_name || length > 255 || length > size - 5) return;
+    if (!us_hostname_valid((const char *) list + 5, length)) return;
+    memcpy(to, list + 5, length);
+    to[length] = 0;
 }
 
-/* A session was made under a name, and OpenSSL takes it up before it looks at the name
- * that is asked for now: in TLS 1.2 it even hides that one. So names that have a context
- * of their own take up none. */
-static int before_choice(SSL *ssl, int *alert, void *unused) {
+static int keep_name(struct us_internal_tls *tls, const char *hostname) {
+    size_t size = strlen(hostname) + 1;
+    tls->server_name = tls->loop->sys->alloc(tls->loop->sys, size);
+    if (!tls->server_name) return -1;
+    memcpy(tls->server_name, hostname, size);
+    return 0;
+}
+
+/* Of a context change OpenSSL takes the certificate; who is let in, and by which version, it does not take. */
+static int use_name(SSL *ssl, const struct server_name *name) {
     struct us_internal_tls *tls = SSL_get_app_data(ssl);
-    const unsigned char *list;
-    size_t length;
+    if (!SSL_set_SSL_CTX(ssl, name->context)) return -1;
+    SSL_set_verify(ssl, SSL_CTX_get_verify_mode(name->context), NULL);
+    tls->user = name->user;
+    return SSL_set_min_proto_version(ssl, (int) SSL_CTX_get_min_proto_version(name->context)) == 1 ? 0 : -1;
+}
+
+static int is_own_name(const struct us_internal_tls_context *context, const char *hostname) {
+    X509 *certificate = SSL_CTX_get0_certificate(context->context);
+    return certificate && *hostname && X509_check_host(certificate, hostname, strlen(hostname), 0, NULL) == 1;
+}
+
+/* The client's first message is in, and nothing of it has been acted on: so the session that
+ * it wants to go on with is looked at in the light of the context that its name decides.
+ * OpenSSL takes up none that was made under another. */
+static int choose_name(SSL *ssl, int *alert, void *unused) {
+    struct us_internal_tls *tls = SSL_get_app_data(ssl);
+    struct us_internal_tls_context *context = tls->context;
     char hostname[256];
-    (void) alert, (void) unused;
-    if (!tls->context->names && !tls->context->on_server_name) return SSL_CLIENT_HELLO_SUCCESS;
-    /* Two lengths and a type come before the name. */
-    if (!SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &list, &length) || length <= 5) return SSL_CLIENT_HELLO_SUCCESS;
-    length = length - 5 < sizeof hostname ? length - 5 : sizeof hostname - 1;
-    memcpy(hostname, list + 5, length);
-    hostname[length] = 0;
-    if (tls->context->on_server_name || find_name(tls->context, hostname)) SSL_set_options(ssl, SSL_OP_NO_TICKET);
-    return SSL_CLIENT_HELLO_SUCCESS;
+    (void) unused;
+    if (tls->named) return SSL_CLIENT_HELLO_SUCCESS; /* the second of them, which the server has asked for */
+    tls->named = 1;
+    *alert = SSL_AD_INTERNAL_ERROR;
+    read_name(ssl, hostname);
+    if (*hostname && keep_name(tls, hostname)) return SSL_CLIENT_HELLO_ERROR;
+    struct server_name *name = *hostname ? find_name(context, hostname) : NULL;
+    if (!name && *hostname && context->on_server_name) {
+        context->name_refused = 0;
+        context->on_server_name(context->owner, hostname);
+        if (context->name_refused) return SSL_CLIENT_HELLO_ERROR;
+        name = find_name(context, hostname);
+    }
+    if (name) return use_name(ssl, name) ? SSL_CLIENT_HELLO_ERROR : SSL_CLIENT_HELLO_SUCCESS;
+    if (!context->settings.name_strict || is_own_name(context, hostname)) return SSL_CLIENT_HELLO_SUCCESS;
+    *alert = SSL_AD_UNRECOGNIZED_NAME;
+    return SSL_CLIENT_HELLO_ERROR;
+}
+
+static int acknowledge_name(SSL *ssl, int *alert, void *unused) {
+    (void) ssl, (void) alert, (void) unused;
+    return SSL_TLSEXT_ERR_OK;
 }
 
 static struct server_name **link_of_name(struct us_internal_tls_context *tls, const char *pattern) {
@@ -589,6 +607,61 @@ void us_socket_context_remove_server_name(int ssl, struct us_socket_context_t *c
     free_name(context->loop->sys, name); /* sockets that came in under it hold what they need */
 }
 
+void us_socket_context_refuse_server_name(struct us_socket_context_t *context) {
+    if (context->tls) context->tls->name_refused = 1;
+}
+
+/* ---- Settings, and what takes the place of others ------------------------ */
+
+/* Where the context of a name stands, or NULL; that of all others has none. */
+static SSL_CTX **place_of(struct us_internal_tls_context *tls, const char *pattern, SSL_CTX ***prepared, struct us_tls_settings_t **settings) {
+    struct server_name *name = pattern ? *link_of_name(tls, pattern) : NULL;
+    if (pattern && !name) return NULL;
+    *prepared = name ? &name->prepared : &tls->prepared;
+    *settings = name ? &name->settings : &tls->settings;
+    return name ? &name->context : &tls->context;
+}
+
+int us_socket_context_tls_settings(struct us_socket_context_t *context, const char *hostname_pattern, const struct us_tls_settings_t *settings) {
+    SSL_CTX **prepared, **used = NULL;
+    struct us_tls_settings_t *kept;
+    if (context->tls) used = place_of(context->tls, hostname_pattern, &prepared, &kept);
+    if (!used) return -1;
+    *kept = *settings;
+    use_settings(*used, settings);
+    return 0;
+}
+
+int us_socket_context_prepare(struct us_socket_context_t *context, const char *hostname_pattern, struct us_socket_context_options_t options) {
+    SSL_CTX **prepared, **used = NULL;
+    struct us_tls_settings_t *settings;
+    if (context->tls) used = place_of(context->tls, hostname_pattern, &prepared, &settings);
+    if (!used) return refuse("%.200s: there is no such server name", hostname_pattern ? hostname_pattern : "a plain context");
+    SSL_CTX *made = make_context(&options);
+    if (!made) return -1;
+    use_settings(made, settings);
+    SSL_CTX_free(*prepared);
+    *prepared = made;
+    return 0;
+}
+
+/* Sockets hold what they were opened with. */
+static void replace(SSL_CTX **used, SSL_CTX **prepared, int use) {
+    SSL_CTX *gone = *prepared;
+    if (gone && use) {
+        gone = *used;
+        *used = *prepared;
+    }
+    SSL_CTX_free(gone);
+    *prepared = NULL;
+}
+
+void us_socket_context_renew(struct us_socket_context_t *context, int use) {
+    if (!context->tls) return;
+    replace(&context->tls->context, &context->tls->prepared, use);
+    for (struct server_name *name = context->tls->names; name; name = name->next) replace(&name->context, &name->prepared, use);
+}
+
 void *us_socket_context_find_server_name_userdata(int ssl, struct us_socket_context_t *context, const char *hostname_pattern) {
     (void) ssl;
     const struct server_name *name = context->tls ? *link_of_name(context->tls, hostname_pattern) : NULL;
@@ -637,6 +710,7 @@ fail:
 void us_internal_tls_free(struct us_loop_t *loop, struct us_internal_tls *tls) {
     if (!tls) return;
     if (tls->waiting) loop->sys->release(loop->sys, tls->waiting);
+    if (tls->server_name) loop->sys->release(loop->sys, tls->server_name);
     /* Else a session that ended without close_notify could not be resumed. */
     if (tls->established && !tls->failed) SSL_set_shutdown(tls->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(tls->ssl);
