@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from ctypes import Structure, byref, c_int, c_uint64, c_void_p, sizeof, string_at
 from typing import Final
 
 from corkbind._ffi.callbacks import CALLBACKS
-from corkbind._ffi.layouts import ck_connection_info, ck_counters, ck_limits, ck_stats
+from corkbind._ffi.layouts import ck_connection_info, ck_counters, ck_limits, ck_stats, ck_tls_options
 from corkbind._ffi.loader import lib
 from corkbind.errors import TlsError
 
@@ -35,26 +35,71 @@ def app_create(limits: Mapping[str, int]) -> int:
     return app
 
 
-def app_create_tls(limits: Mapping[str, int], files: Sequence[str | None], low_memory: int) -> int:
+TlsFields = Mapping[str, "str | int | None"]
+
+
+def app_create_tls(limits: Mapping[str, int], options: TlsFields) -> int:
     """Return the handle of a new app that speaks TLS.
 
     Args:
-        files: as AppOptions names them, in its order: key, certificate, passphrase, DH, CA, ciphers.
+        options: by the names of ck_tls_options.
 
     Raises:
         TlsError: naming the file and the cause.
         MemoryError: there is none, or this thread has no loop.
     """
-    texts = [None if text is None else os.fsencode(text) for text in files]
-    if any(text is not None and b"\0" in text for text in texts):
+    app = int(lib.ck_app_create_tls(byref(ck_limits(**limits)), byref(_tls_options(options))))
+    if not app:
+        raise _tls_error("make an app")
+    return app
+
+
+def app_add_server_name(app: int, name: str, options: TlsFields) -> None:
+    """Give a host name certificates of its own.
+
+    Raises:
+        TlsError: naming the file and the cause.
+        MemoryError: there is none.
+    """
+    if lib.ck_app_add_server_name(app, name.encode(), byref(_tls_options(options))) < 0:
+        raise _tls_error("add a server name")
+
+
+def app_prepare(app: int, name: str | None, options: TlsFields) -> None:
+    """Read what is to take the place of the certificates of an app, or of a server name.
+
+    Raises:
+        TlsError: naming the file and the cause.
+        MemoryError: there is none.
+    """
+    if lib.ck_app_prepare(app, None if name is None else name.encode(), byref(_tls_options(options))) < 0:
+        raise _tls_error("read certificates")
+
+
+def app_domain(app: int, name: str) -> int:
+    """Return the handle of a host name that has routes of its own.
+
+    Raises:
+        MemoryError: there is none.
+    """
+    error = c_int(0)
+    text = name.encode()
+    domain = int(lib.ck_app_domain(app, text, len(text), byref(error)))
+    if not domain:
+        raise MemoryError("cannot make a domain: out of memory")
+    return domain
+
+
+def _tls_options(options: TlsFields) -> ck_tls_options:
+    values = {name: os.fsencode(value) if isinstance(value, str) else value for name, value in options.items()}
+    if any(isinstance(value, bytes) and b"\0" in value for value in values.values()):
         raise TlsError("a file name, passphrase or cipher of AppOptions holds a NUL")
-    app = int(lib.ck_app_create_tls(byref(ck_limits(**limits)), *texts, low_memory))
-    if app:
-        return app
+    return ck_tls_options(**values)
+
+
+def _tls_error(doing: str) -> Exception:
     reason = os.fsdecode(lib.ck_tls_error())
-    if reason:
-        raise TlsError(reason)
-    raise MemoryError("cannot make an app: out of memory")
+    return TlsError(reason) if reason else MemoryError(f"cannot {doing}: out of memory")
 
 
 def app_proxy_protocol(app: int, networks: bytes, count: int, unix: bool) -> None:

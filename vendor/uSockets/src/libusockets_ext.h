@@ -233,6 +233,10 @@ LIBUS_EXPORT void us_socket_context_refuse_server_name(struct us_socket_context_
 LIBUS_EXPORT int us_socket_context_prepare(struct us_socket_context_t *context, const char *hostname_pattern,
     struct us_socket_context_options_t options);
 
+/* Returns the host name that the client of a TLS socket has asked for, in lower case and
+ * without the dot that may end it, or NULL. Lives as long as the socket. */
+LIBUS_EXPORT const char *us_socket_server_name(struct us_socket_t *s);
+
 /* Puts all that was prepared in use for connections to come (1), or drops it (0). Open
  * connections go on with what they have. Sessions that were made before are not resumed. */
 LIBUS_EXPORT void us_socket_context_renew(struct us_socket_context_t *context, int use);
