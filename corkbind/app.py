@@ -18,7 +18,7 @@ from corkbind._ffi import calls
 from corkbind._ffi.loader import lib
 from corkbind.address import Address, TlsAddress
 from corkbind.app_loop import AppLoop
-from corkbind.app_native import AppNative
+from corkbind.app_names import AppNames
 from corkbind.bridge import Bridge
 from corkbind.cork_modes import FACES
 from corkbind.dispatch import ErrorHandler
@@ -45,7 +45,7 @@ GRACE: Final = 30.0  # seconds; Kubernetes terminationGracePeriodSeconds
 log: Final = logging.getLogger("corkbind")
 
 
-class App(AppNative):
+class App(AppNames):
     """Serve HTTP.
 
     Args:
@@ -88,7 +88,6 @@ class App(AppNative):
             raise ValueError(f"cork must be one of {', '.join(map(repr, FACES))}, not {cork!r}")
         self.limits = limits or Limits()
         super().__init__(FACES[cork], cancel_on_abort)
-        self._options: AppOptions | None = None
         self._server_timing = server_timing
         self._proxy_protocol = Networks(proxy_protocol)
         self._dispatcher.proxies = Networks(trusted_proxies)
@@ -413,6 +412,7 @@ class App(AppNative):
         bridge = Bridge.open()
         try:
             self._native = tls.create(dataclasses.asdict(self.limits), self._options)
+            self._name(self._native)
             self._routes.tell_all(self._native)
         except BaseException:
             tls.forget(self._native)

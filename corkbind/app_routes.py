@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from asyncio import Task
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,8 @@ from corkbind.exchange import Route
 from corkbind.extension import AppExtension
 from corkbind.fixed import Fixed
 from corkbind.response import HttpResponse
-from corkbind.router import Router
-from corkbind.routing import Definition, RouteMethods, Routes, tell
-from corkbind.static_files import StaticFiles, redirect_to_directory
+from corkbind.routing import Definition, Routes, tell
+from corkbind.site import Site
 from corkbind.ws_behavior import WebSocketBehavior
 from corkbind.ws_dispatch import LiveWebSocket, make_websocket_entry
 
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 Extension = Callable[[AppExtension, AppExtension, AppExtension], object]
 
 
-class AppRoutes(RouteMethods):
+class AppRoutes(Site):
     """Collect routes and what their handlers are given; App is made of this.
 
     Args:
@@ -50,26 +48,39 @@ class AppRoutes(RouteMethods):
             ValueError: the path is no pattern.
             WrongThread: the app is open in another thread.
         """
-        if self._native and self._dispatcher.bridge is not None:
-            self._dispatcher.bridge.check_thread("add a route")
+        self._add_route("", method, path, handler, max_body)
+        return self
+
+    def _add_route(self, domain: str, method: str, path: str, handler: Handler | Fixed, max_body: int | None) -> None:
+        self._check_adder()
         if isinstance(handler, Fixed):
-            definition = self._routes.add(method, path, handler, max_body)
+            definition = self._routes.add(method, path, handler, max_body, domain)
         elif callable(handler):
             route = Route(self, str(path), handler_name(handler), self._dispatcher, self._cancel_on_abort)
             entry = make_entry(handler, route, self._face, self._dispatcher.request_face)
-            definition = self._routes.add(method, path, entry, max_body)
+            definition = self._routes.add(method, path, entry, max_body, domain)
         else:
             raise TypeError(f"a handler must be callable or Fixed, not {type(handler).__name__}")
-        return self._tell(definition)
+        self._tell(definition)
 
-    def _tell(self, definition: Definition) -> Self:
+    def _add_websocket(self, domain: str, path: str, behavior: object, options: dict[str, Any]) -> None:
+        self._check_adder()
+        settings = WebSocketBehavior.of(behavior, options)
+        route = Route(self, str(path), f"WebSocket {path}", self._dispatcher, self._cancel_on_abort)
+        entry = make_websocket_entry(settings, route, self._face, self._dispatcher.request_face, self._websocket_face)
+        self._tell(self._routes.add_websocket(path, entry, settings.limits(), domain))
+
+    def _check_adder(self) -> None:
+        if self._native and self._dispatcher.bridge is not None:
+            self._dispatcher.bridge.check_thread("add a route")
+
+    def _tell(self, definition: Definition) -> None:
         if self._native:
             try:
                 tell(self._native, definition)
-            except (ValueError, OSError):
+            except (ValueError, OSError, MemoryError):
                 self._routes.drop(definition)
                 raise
-        return self
 
     def ws(self, path: str, behavior: object = None, **options: Any) -> Self:
         """Add a route for WebSockets.
@@ -84,42 +95,8 @@ class AppRoutes(RouteMethods):
             ValueError: a value is out of range, or the path no pattern.
             WrongThread: the app is open in another thread.
         """
-        if self._native and self._dispatcher.bridge is not None:
-            self._dispatcher.bridge.check_thread("add a route")
-        settings = WebSocketBehavior.of(behavior, options)
-        route = Route(self, str(path), f"WebSocket {path}", self._dispatcher, self._cancel_on_abort)
-        entry = make_websocket_entry(settings, route, self._face, self._dispatcher.request_face, self._websocket_face)
-        return self._tell(self._routes.add_websocket(path, entry, settings.limits()))
-
-    def router(self, prefix: str = "", *middlewares: Callable[..., Any]) -> Router:
-        """Return a router: its routes begin with `prefix`, and `middlewares` run before each handler.
-
-        Raises:
-            TypeError: the prefix is no str, or a middleware cannot be called.
-        """
-        return Router(self, prefix, *middlewares)
-
-    def static(
-        self,
-        route: str,
-        directory: str | os.PathLike[str],
-        *,
-        index: str | None = "index.html",
-        cache_control: str | None = None,
-        precompressed: bool = True,
-        dotfiles: bool = False,
-    ) -> Self:
-        """Serve the files of a directory below `route`; the rest as StaticFiles.
-
-        Raises:
-            NotADirectoryError: `directory` is none.
-            ValueError: the route is no pattern, or `index` no plain name.
-        """
-        serve = StaticFiles(directory, index=index, cache_control=cache_control, precompressed=precompressed, dotfiles=dotfiles)
-        below = str(route).rstrip("/")
-        if below and index is not None:
-            self.add_route("GET", below, redirect_to_directory)
-        return self.add_route("GET", f"{below}/*", serve)
+        self._add_websocket("", path, behavior, options)
+        return self
 
     def register(self, extension: Extension) -> Self:
         """Let `extension(request, response, websocket)` add methods and properties; see AppExtension.

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 #: LIBUS_LISTEN_EXCLUSIVE_PORT: a port that somebody has already is refused.
 EXCLUSIVE: Final = 1
+
+
+_TEXTS: Final = (
+    "key_file_name",
+    "cert_file_name",
+    "passphrase",
+    "dh_params_file_name",
+    "ca_file_name",
+    "ssl_ciphers",
+    "min_version",
+    "verify",
+)
 
 
 @dataclass
@@ -21,9 +33,16 @@ class AppOptions:
         ca_file_name: authorities; only clients with a certificate of one of them are let in.
         ssl_ciphers: OpenSSL's list for TLS 1.2, or names of TLS 1.3 ("TLS_...").
         ssl_prefer_low_memory_usage: taken; idle connections hold no buffers anyway.
+        min_version: "1.2", or "1.3" for TLS 1.3 only.
+        verify: what becomes of clients without a certificate, with `ca_file_name`: None and
+            "required" turn them away, "optional" lets them in. A wrong one never gets in.
+        sni_strict: turn away clients that ask for no known host name.
+        check_host: answer 421 where Host is not the name that TLS was asked for, once the app
+            knows names of its own (`add_server_name`, `domain`).
 
     Raises:
         RuntimeError: an option has the wrong type.
+        ValueError: it has a value that makes no sense.
     """
 
     key_file_name: str | None = None
@@ -33,13 +52,24 @@ class AppOptions:
     ca_file_name: str | None = None
     ssl_ciphers: str | None = None
     ssl_prefer_low_memory_usage: int = 0
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    verify: Literal["required", "optional"] | None = None
+    sni_strict: bool = False
+    check_host: bool = True
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if name == "ssl_prefer_low_memory_usage":
-                _check(name, value, int)
-            elif value is not None:
-                _check(name, value, str)
+        _check("ssl_prefer_low_memory_usage", self.ssl_prefer_low_memory_usage, int)
+        for name in ("sni_strict", "check_host"):
+            _check(name, getattr(self, name), bool)
+        for name in _TEXTS:
+            if getattr(self, name) is not None:
+                _check(name, getattr(self, name), str)
+        if self.min_version not in ("1.2", "1.3"):
+            raise ValueError(f"min_version must be '1.2' or '1.3', not {self.min_version!r}")
+        if self.verify not in (None, "required", "optional"):
+            raise ValueError(f"verify must be 'required', 'optional' or None, not {self.verify!r}")
+        if self.verify and self.ca_file_name is None:
+            raise ValueError(f"verify={self.verify!r} needs ca_file_name: whose certificates are good?")
 
 
 @dataclass

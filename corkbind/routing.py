@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
+from corkbind._ffi import calls
 from corkbind._ffi.layouts import ck_ws_limits, reference
 from corkbind._ffi.loader import lib
 from corkbind.dispatch import Handler, add_entry, remove_entry
@@ -105,6 +106,7 @@ class Definition(NamedTuple):
     fixed: Fixed | None
     max_body: int
     websocket: dict[str, int] | None = None
+    domain: str = ""
 
 
 class Routes:
@@ -115,8 +117,10 @@ class Routes:
     def __init__(self) -> None:
         self._definitions: list[Definition] = []
 
-    def add(self, method: str, path: str, answer: Callable[[int], None] | Fixed, max_body: int | None) -> Definition:
-        """Take a route in.
+    def add(
+        self, method: str, path: str, answer: Callable[[int], None] | Fixed, max_body: int | None, domain: str = ""
+    ) -> Definition:
+        """Take a route in, of a domain or ("") of the app itself.
 
         Raises:
             TypeError, ValueError: path or limit make no sense.
@@ -131,13 +135,13 @@ class Routes:
             raise ValueError(f"{path!r} is not a pattern: {_PATTERNS[errno.EINVAL]}")
         limit = -1 if max_body is None else max_body
         if isinstance(answer, Fixed):
-            definition = Definition(method, path, -1, answer, limit)
+            definition = Definition(method, path, -1, answer, limit, None, domain)
         else:
-            definition = Definition(method, path, add_entry(answer), None, limit)
+            definition = Definition(method, path, add_entry(answer), None, limit, None, domain)
         self._definitions.append(definition)
         return definition
 
-    def add_websocket(self, path: str, entry: Callable[[int], None], limits: dict[str, int]) -> Definition:
+    def add_websocket(self, path: str, entry: Callable[[int], None], limits: dict[str, int], domain: str = "") -> Definition:
         """Take a route for WebSockets in.
 
         Raises:
@@ -147,7 +151,7 @@ class Routes:
             raise TypeError(f"a path must be str, not {type(path).__name__}")
         if not path.startswith("/"):
             raise ValueError(f"{path!r} is not a pattern: {_PATTERNS[errno.EINVAL]}")
-        definition = Definition("WEBSOCKET", path, add_entry(entry), None, 0, limits)
+        definition = Definition("WEBSOCKET", path, add_entry(entry), None, 0, limits, domain)
         self._definitions.append(definition)
         return definition
 
@@ -157,8 +161,8 @@ class Routes:
         return any(definition.number >= 0 for definition in self._definitions)
 
     def names(self) -> list[tuple[str, str]]:
-        """Return method and path of each route, in the order in which the core knows them."""
-        return [(definition.method, definition.path) for definition in self._definitions]
+        """Return method and path of each route, behind its domain, in the order in which the core knows them."""
+        return [(definition.method, definition.domain + definition.path) for definition in self._definitions]
 
     def tell_all(self, app: int) -> None:
         """Tell a new native app of all routes.
@@ -186,19 +190,21 @@ def tell(app: int, definition: Definition) -> None:
 
     Raises:
         ValueError: it refuses the pattern, or what a fixed answer holds.
+        MemoryError: there is none.
     """
+    owner = calls.app_domain(app, definition.domain) if definition.domain else app
     pattern = definition.path.encode()
     name = definition.method.encode()
     method = lib.ck_method_id(name, len(name))
     fixed = definition.fixed
     if definition.websocket is not None:
         limits = reference(ck_ws_limits(**definition.websocket))
-        result = lib.ck_app_websocket(app, pattern, len(pattern), definition.number, limits)
+        result = lib.ck_app_websocket(owner, pattern, len(pattern), definition.number, limits)
     elif fixed is None:
-        result = lib.ck_app_route(app, method, pattern, len(pattern), definition.number, definition.max_body)
+        result = lib.ck_app_route(owner, method, pattern, len(pattern), definition.number, definition.max_body)
     else:
         parts = fixed.status, fixed.head, len(fixed.head), fixed.body, len(fixed.body)
-        result = lib.ck_app_fixed(app, method, pattern, len(pattern), *parts)
+        result = lib.ck_app_fixed(owner, method, pattern, len(pattern), *parts)
     if result >= 0:
         return
     if -result in _PATTERNS:

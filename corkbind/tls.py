@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from corkbind._ffi import calls
-from corkbind._ffi.callbacks import tls_failures
+from corkbind._ffi.callbacks import missing_names, tls_failures
+from corkbind._ffi.loader import lib
+from corkbind.errors import TlsError
 from corkbind.options import AppOptions
 
 if TYPE_CHECKING:
@@ -24,12 +25,38 @@ def secure(app: App, options: AppOptions) -> None:
         TypeError: `options` are no AppOptions.
         ValueError: proxies are to speak the PROXY protocol, which cannot come before TLS.
     """
-    if not isinstance(options, AppOptions):
-        raise TypeError(f"options must be AppOptions, not {type(options).__name__}")
+    check(options)
     if app._proxy_protocol:
         raise ValueError("the PROXY protocol cannot come before TLS: leave proxy_protocol or options out")
     app._options = options
     app._dispatcher.scheme = "https"
+
+
+def check(options: AppOptions) -> None:
+    """Tell whether somebody has given AppOptions.
+
+    Raises:
+        TypeError: they are none.
+    """
+    if not isinstance(options, AppOptions):
+        raise TypeError(f"options must be AppOptions, not {type(options).__name__}")
+
+
+def fields(options: AppOptions) -> calls.TlsFields:
+    """Return the options as the core knows them."""
+    return {
+        "key_file": options.key_file_name,
+        "certificate_file": options.cert_file_name,
+        "passphrase": options.passphrase,
+        "dh_file": options.dh_params_file_name,
+        "ca_file": options.ca_file_name,
+        "ciphers": options.ssl_ciphers,
+        "low_memory": int(options.ssl_prefer_low_memory_usage != 0),
+        "min_version": 13 if options.min_version == "1.3" else 12,
+        "verify_optional": int(options.verify == "optional"),
+        "sni_strict": int(options.sni_strict),
+        "check_host": int(options.check_host),
+    }
 
 
 def create(limits: Mapping[str, int], options: AppOptions | None) -> int:
@@ -41,15 +68,54 @@ def create(limits: Mapping[str, int], options: AppOptions | None) -> int:
     """
     if options is None:
         return calls.app_create(limits)
-    *files, low_memory = dataclasses.astuple(options)
-    native = calls.app_create_tls(limits, files, low_memory)
+    native = calls.app_create_tls(limits, fields(options))
     tls_failures[native] = _failed
     return native
+
+
+def name_all(native: int, options: AppOptions | None, names: Mapping[str, AppOptions | None]) -> None:
+    """Tell a new native app of its server names.
+
+    Raises:
+        TlsError: the app speaks plain HTTP, or a file cannot be used.
+        MemoryError: there is none.
+    """
+    for name, own in names.items():
+        if options is None:
+            raise TlsError(f"the server name {name} needs TLS, and the app has none: App(AppOptions(...))")
+        calls.app_add_server_name(native, name, fields(own or options))
+
+
+def ask(native: int, asked: Callable[[str], object] | None) -> None:
+    """Let `asked(name)` be called for host names that are unknown; None: nobody."""
+    if asked is None:
+        missing_names.pop(native, None)
+    else:
+        missing_names[native] = asked
+    lib.ck_app_missing_server_name(native, int(asked is not None))
+
+
+def reload(native: int, options: AppOptions, names: Mapping[str, AppOptions | None]) -> None:
+    """Read all files again, and use them for connections to come; or, where one cannot be used, none of them.
+
+    Raises:
+        TlsError: naming the file that cannot be used, and why.
+        MemoryError: there is none.
+    """
+    try:
+        calls.app_prepare(native, None, fields(options))
+        for name, own in names.items():
+            calls.app_prepare(native, name, fields(own or options))
+    except BaseException:
+        lib.ck_app_renew(native, 0)
+        raise
+    lib.ck_app_renew(native, 1)
 
 
 def forget(native: int) -> None:
     """Forget a native app that is about to be over."""
     tls_failures.pop(native, None)
+    missing_names.pop(native, None)
 
 
 def _failed(reason: str, plain: bool) -> None:

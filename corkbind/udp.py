@@ -136,7 +136,7 @@ class UdpSocket:
             raise
 
     def _open(self, host: str | None, port: int, backlog: int, manual: bool) -> None:
-        self._loop._check("open a datagram socket")
+        self._loop.check("open a datagram socket")
         self._loop.join_running()
         flags = (ck.CK_UDP_MANUAL if manual else 0) | (ck.CK_UDP_DETAILS if self._details else 0)
         self._handle = calls.udp_create(host, port, backlog, flags)

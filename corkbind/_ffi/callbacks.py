@@ -26,6 +26,7 @@ from corkbind._ffi.layouts import (
     DataCallback,
     DeferredCallback,
     RequestCallback,
+    ServerNameCallback,
     SocketCallback,
     TlsFailedCallback,
     UdpCallback,
@@ -103,6 +104,8 @@ contexts: Final[dict[int, Acceptor]] = {}
 watchers: Final[dict[int, Callable[[], None]]] = {}
 #: Who is told what clients do wrong in TLS, by the handle of an app.
 tls_failures: Final[dict[int, Callable[[str, bool], None]]] = {}
+#: Who is asked about host names that no certificate is for, by the handle of an app.
+missing_names: Final[dict[int, Callable[[str], object]]] = {}
 thread: Final = ThreadState()
 
 
@@ -192,6 +195,16 @@ def _udp(handle: int, event: int, payload: Any, number: int) -> None:
         keep(error)
 
 
+def _server_name(app: int, name: bytes) -> None:
+    try:
+        asked = missing_names.get(app)
+        if asked is not None:
+            asked(name.decode("ascii"))
+    except BaseException as error:
+        lib.ck_app_refuse_server_name(app)
+        keep(error)
+
+
 def _websocket(handle: int, event: int, payload: Any, number: int) -> None:
     websockets[handle].happened(event, payload, number)
 
@@ -216,6 +229,7 @@ CALLBACKS: Final = ck_callbacks(
     tls_failed=TlsFailedCallback(_tls_failed),
     udp=UdpCallback(_udp),
     socket=SocketCallback(),  # _socket
+    server_name=ServerNameCallback(_server_name),
 )
 
 lib.ck_python_entries(id(entries), id(_websocket), id(_socket), id(keep))  # none is ever freed

@@ -10,7 +10,14 @@ from typing import Final
 
 from corkbind._ffi.callbacks import CALLBACKS
 from corkbind._ffi.constants import CK_NOMEM
-from corkbind._ffi.layouts import ck_connection_info, ck_counters, ck_datagram_stats, ck_limits, ck_stats
+from corkbind._ffi.layouts import (
+    ck_connection_info,
+    ck_counters,
+    ck_datagram_stats,
+    ck_limits,
+    ck_stats,
+    ck_tls_options,
+)
 from corkbind._ffi.loader import lib
 from corkbind.errors import TlsError
 
@@ -36,18 +43,71 @@ def app_create(limits: Mapping[str, int]) -> int:
     return app
 
 
-def app_create_tls(limits: Mapping[str, int], files: Sequence[str | None], low_memory: int) -> int:
+TlsFields = Mapping[str, "str | int | None"]
+
+
+def app_create_tls(limits: Mapping[str, int], options: TlsFields) -> int:
     """Return the handle of a new app that speaks TLS.
 
     Args:
-        files: as AppOptions names them, in its order: key, certificate, passphrase, DH, CA, ciphers.
+        options: by the names of ck_tls_options.
 
     Raises:
         TlsError: naming the file and the cause.
         MemoryError: there is none, or this thread has no loop.
     """
-    app = int(lib.ck_app_create_tls(byref(ck_limits(**limits)), *_texts(files), low_memory))
-    return app or _no_tls("an app")
+    app = int(lib.ck_app_create_tls(byref(ck_limits(**limits)), byref(_tls_options(options))))
+    if not app:
+        raise _tls_error("make an app")
+    return app
+
+
+def app_add_server_name(app: int, name: str, options: TlsFields) -> None:
+    """Give a host name certificates of its own.
+
+    Raises:
+        TlsError: naming the file and the cause.
+        MemoryError: there is none.
+    """
+    if lib.ck_app_add_server_name(app, name.encode(), byref(_tls_options(options))) < 0:
+        raise _tls_error("add a server name")
+
+
+def app_prepare(app: int, name: str | None, options: TlsFields) -> None:
+    """Read what is to take the place of the certificates of an app, or of a server name.
+
+    Raises:
+        TlsError: naming the file and the cause.
+        MemoryError: there is none.
+    """
+    if lib.ck_app_prepare(app, None if name is None else name.encode(), byref(_tls_options(options))) < 0:
+        raise _tls_error("read certificates")
+
+
+def app_domain(app: int, name: str) -> int:
+    """Return the handle of a host name that has routes of its own.
+
+    Raises:
+        MemoryError: there is none.
+    """
+    error = c_int(0)
+    text = name.encode()
+    domain = int(lib.ck_app_domain(app, text, len(text), byref(error)))
+    if not domain:
+        raise MemoryError("cannot make a domain: out of memory")
+    return domain
+
+
+def _tls_options(options: TlsFields) -> ck_tls_options:
+    values = {name: os.fsencode(value) if isinstance(value, str) else value for name, value in options.items()}
+    if any(isinstance(value, bytes) and b"\0" in value for value in values.values()):
+        raise TlsError("a file name, passphrase or cipher of AppOptions holds a NUL")
+    return ck_tls_options(**values)
+
+
+def _tls_error(doing: str) -> Exception:
+    reason = os.fsdecode(lib.ck_tls_error())
+    return TlsError(reason) if reason else MemoryError(f"cannot {doing}: out of memory")
 
 
 def _texts(files: Sequence[str | None]) -> list[bytes | None]:
@@ -55,13 +115,6 @@ def _texts(files: Sequence[str | None]) -> list[bytes | None]:
     if any(text is not None and b"\0" in text for text in texts):
         raise TlsError("a file name, passphrase or cipher of AppOptions holds a NUL")
     return texts
-
-
-def _no_tls(what: str) -> int:
-    reason = os.fsdecode(lib.ck_tls_error())
-    if reason:
-        raise TlsError(reason)
-    raise MemoryError(f"cannot make {what}: out of memory")
 
 
 def app_proxy_protocol(app: int, networks: bytes, count: int, unix: bool) -> None:
@@ -189,7 +242,9 @@ def context_create_tls(backlog: int, manual: bool, files: Sequence[str | None], 
         MemoryError: there is none, or this thread has no loop.
     """
     context = int(lib.ck_context_create_tls(backlog, int(manual), *_texts(files), low_memory))
-    return context or _no_tls("a context of sockets")
+    if not context:
+        raise _tls_error("make a context of sockets")
+    return context
 
 
 def context_listen(context: int, host: str | None, port: int, options: int) -> int:

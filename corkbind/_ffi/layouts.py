@@ -34,6 +34,7 @@ WebSocketCallback = PYFUNCTYPE(None, c_uint, c_int, py_object, c_int)
 TlsFailedCallback = PYFUNCTYPE(None, c_uint, c_char_p, c_int)
 UdpCallback = PYFUNCTYPE(None, c_uint, c_int, py_object, c_int)
 SocketCallback = PYFUNCTYPE(None, c_uint, c_int, py_object, c_int)
+ServerNameCallback = PYFUNCTYPE(None, c_uint, c_char_p)
 
 
 class ck_stats(Structure):
@@ -128,6 +129,24 @@ class ck_limits(Structure):
     ]
 
 
+class ck_tls_options(Structure):
+    """Hold the files and settings of TLS."""
+
+    _fields_ = [
+        ("key_file", c_char_p),
+        ("certificate_file", c_char_p),
+        ("passphrase", c_char_p),
+        ("dh_file", c_char_p),
+        ("ca_file", c_char_p),
+        ("ciphers", c_char_p),
+        ("low_memory", c_uint32),
+        ("min_version", c_uint32),
+        ("verify_optional", c_uint32),
+        ("sni_strict", c_uint32),
+        ("check_host", c_uint32),
+    ]
+
+
 class ck_ws_limits(Structure):
     """Hold the settings of a WebSocket route, in seconds and bytes."""
 
@@ -159,6 +178,7 @@ class ck_callbacks(Structure):
         ("tls_failed", TlsFailedCallback),
         ("udp", UdpCallback),
         ("socket", SocketCallback),
+        ("server_name", ServerNameCallback),
     ]
 
 

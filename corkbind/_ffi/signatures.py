@@ -34,6 +34,7 @@ from corkbind._ffi.layouts import (
     ck_limits,
     ck_python,
     ck_stats,
+    ck_tls_options,
     ck_ws_limits,
 )
 
@@ -100,9 +101,16 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_loopback_count", c_int64, (c_int,)),
     # Apps
     Row("ck_app_create", c_uint, (POINTER(ck_limits),)),
-    Row("ck_app_create_tls", c_uint, (POINTER(ck_limits), *[c_char_p] * 6, c_int)),
+    Row("ck_app_create_tls", c_uint, (POINTER(ck_limits), POINTER(ck_tls_options))),
     Row("ck_tls_error", c_char_p, ()),
     Row("ck_app_destroy", c_int, (c_uint,)),
+    Row("ck_app_add_server_name", c_int, (c_uint, c_char_p, POINTER(ck_tls_options))),
+    Row("ck_app_remove_server_name", c_int, (c_uint, c_char_p)),
+    Row("ck_app_missing_server_name", c_int, (c_uint, c_int)),
+    Row("ck_app_refuse_server_name", c_int, (c_uint,)),
+    Row("ck_app_prepare", c_int, (c_uint, c_char_p, POINTER(ck_tls_options))),
+    Row("ck_app_renew", c_int, (c_uint, c_int)),
+    Row("ck_app_domain", c_uint, (c_uint, c_char_p, c_size_t, POINTER(c_int))),
     Row("ck_app_route", c_int, (c_uint, c_int, c_char_p, c_size_t, c_int, c_int64)),
     Row(
         "ck_app_fixed",

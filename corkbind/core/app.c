@@ -17,12 +17,8 @@ static void app_free(ck_app *app)
     if (app->context) {
         us_socket_context_free(0, app->context);
     }
-    if (app->router) {
-        ck_router_free(app->router);
-    }
-    if (app->websockets) {
-        ck_router_free(app->websockets);
-    }
+    ck_routers_free(&app->routers);
+    ck_domains_free(app);
     for (int i = 0; i < app->route_count; i++) {
         ck_free(loop, app->routes[i].fixed);
         ck_free(loop, app->routes[i].counters);
@@ -36,47 +32,14 @@ static void app_free(ck_app *app)
     ck_free(loop, app);
 }
 
-/* What a client is told that speaks plain HTTP to a TLS port. */
-static const char plain_answer[] = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 58\r\n"
-                                   "Connection: close\r\n\r\nThis port speaks HTTPS: the address begins with https://.\n";
-
-static _Thread_local char tls_error[512];
-
-void ck_tls_error_note(const char *text)
-{
-    strncpy(tls_error, text, sizeof(tls_error) - 1);
-}
-
-const char *ck_tls_error(void)
-{
-    return tls_error;
-}
-
-static void on_tls_failure(struct us_socket_t *s, const char *reason, int plain)
-{
-    ck_app *app = *(ck_app **) us_socket_context_ext(1, us_socket_context(1, s));
-    app->stats.tls_failures++;
-    if (app->loop->callbacks.tls_failed) {
-        app->loop->callbacks.tls_failed(app->handle, reason, plain);
-    }
-}
-
-static void make_context(ck_app *app, const struct us_socket_context_options_t *tls)
+static struct us_socket_context_t *plain_context(const ck_app *app)
 {
     struct us_socket_context_options_t options;
     memset(&options, 0, sizeof(options));
-    app->tls = tls != NULL;
-    app->context = us_create_socket_context(app->tls, app->loop->us, sizeof(ck_app *), tls ? *tls : options);
-    if (tls && !app->context) {
-        ck_tls_error_note(us_tls_error());
-    } else if (tls) {
-        us_socket_context_alpn(app->context, "http/1.1");
-        us_socket_context_plain_answer(app->context, plain_answer, (int) sizeof(plain_answer) - 1);
-        us_socket_context_on_tls_failure(app->context, on_tls_failure);
-    }
+    return us_create_socket_context(0, app->loop->us, sizeof(ck_app *), options);
 }
 
-static uint32_t create(const ck_limits *limits, const struct us_socket_context_options_t *tls)
+static uint32_t create(const ck_limits *limits, const ck_tls_options *tls)
 {
     ck_loop *loop = ck_loop_current();
     ck_app *app = loop ? ck_alloc(loop, sizeof(*app)) : NULL;
@@ -87,10 +50,10 @@ static uint32_t create(const ck_limits *limits, const struct us_socket_context_o
     app->loop = loop;
     app->limits = *limits;
     ck_topics_init(&app->topics, loop->sys);
-    make_context(app, tls);
-    app->router = ck_router_create(loop->sys);
+    app->context = tls ? ck_tls_context(app, tls) : plain_context(app);
+    app->routers.http = ck_router_create(loop->sys);
     app->handle = ck_handle_new(&loop->handles, CK_KIND_APP, app);
-    if (!app->context || !app->router || !app->handle) {
+    if (!app->context || !app->routers.http || !app->handle) {
         app_free(app);
         return 0;
     }
@@ -104,20 +67,9 @@ uint32_t ck_app_create(const ck_limits *limits)
     return create(limits, NULL);
 }
 
-uint32_t ck_app_create_tls(const ck_limits *limits, const char *key_file, const char *certificate_file,
-    const char *passphrase, const char *dh_file, const char *ca_file, const char *ciphers, int low_memory)
+uint32_t ck_app_create_tls(const ck_limits *limits, const ck_tls_options *options)
 {
-    struct us_socket_context_options_t options = {
-        .key_file_name = key_file,
-        .cert_file_name = certificate_file,
-        .passphrase = passphrase,
-        .dh_params_file_name = dh_file,
-        .ca_file_name = ca_file,
-        .ssl_ciphers = ciphers,
-        .ssl_prefer_low_memory_usage = low_memory,
-    };
-    ck_tls_error_note("");
-    return create(limits, &options);
+    return create(limits, options);
 }
 
 /* What a closing connection calls back may destroy the app. */
@@ -219,24 +171,26 @@ int ck_app_add_route(ck_app *app, ck_router *router, int method, const char *pat
 int ck_app_route(uint32_t handle, int method, const char *pattern, size_t length, int route, int64_t body_limit)
 {
     int error;
-    ck_app *app = app_of(handle, &error);
-    if (!app) {
+    ck_app *app;
+    const ck_routers *routers = ck_routers_of(handle, &app, &error);
+    if (!routers) {
         return error;
     }
-    return ck_app_add_route(app, app->router, method, pattern, length, (ck_route) {.number = route, .body_limit = body_limit});
+    return ck_app_add_route(app, routers->http, method, pattern, length, (ck_route) {.number = route, .body_limit = body_limit});
 }
 
 int ck_app_websocket(uint32_t handle, const char *pattern, size_t length, int route, const ck_ws_limits *limits)
 {
     int error;
-    ck_app *app = app_of(handle, &error);
-    if (!app) {
+    ck_app *app;
+    ck_routers *routers = ck_routers_of(handle, &app, &error);
+    if (!routers) {
         return error;
     }
     if (!ck_ws_compression_valid(limits->compression)) {
         return -EINVAL;
     }
-    if (!app->websockets && !(app->websockets = ck_router_create(app->loop->sys))) {
+    if (!routers->websockets && !(routers->websockets = ck_router_create(app->loop->sys))) {
         return -ENOMEM;
     }
     ck_ws_limits *copy = ck_alloc(app->loop, sizeof(*copy));
@@ -245,7 +199,7 @@ int ck_app_websocket(uint32_t handle, const char *pattern, size_t length, int ro
     }
     *copy = *limits;
     ck_route added = {.number = route, .body_limit = 0, .websocket = copy};
-    error = ck_app_add_route(app, app->websockets, CK_GET, pattern, length, added);
+    error = ck_app_add_route(app, routers->websockets, CK_GET, pattern, length, added);
     if (error != 0) {
         ck_free(app->loop, copy);
     }
@@ -256,8 +210,9 @@ int ck_app_fixed(uint32_t handle, int method, const char *pattern, size_t length
     int status, const char *head, size_t head_length, const char *body, size_t body_length)
 {
     int error;
-    ck_app *app = app_of(handle, &error);
-    if (!app) {
+    ck_app *app;
+    const ck_routers *routers = ck_routers_of(handle, &app, &error);
+    if (!routers) {
         return error;
     }
     if (status < 200 || status > 599) {
@@ -286,7 +241,7 @@ int ck_app_fixed(uint32_t handle, int method, const char *pattern, size_t length
     if (body_length) {
         memcpy(fixed->data + head_length, body, body_length);
     }
-    error = ck_app_add_route(app, app->router, method, pattern, length, (ck_route) {.body_limit = -1, .fixed = fixed});
+    error = ck_app_add_route(app, routers->http, method, pattern, length, (ck_route) {.body_limit = -1, .fixed = fixed});
     if (error != 0) {
         ck_free(app->loop, fixed);
     }

@@ -31,7 +31,7 @@ static void run_routes(ck_connection *connection, ck_exchange *exchange)
     size_t path_length = head->path.length ? head->path.length : 1;
     for (int nth = 0;; nth++) {
         exchange->yield = false;
-        int found = ck_router_find(app->router, head->method, path, path_length, nth, &exchange->match);
+        int found = ck_router_find(exchange->routers->http, head->method, path, path_length, nth, &exchange->match);
         const ck_route *route = found == 0 ? &app->routes[exchange->match.route] : NULL;
         if (!fits(app, exchange, route)) {
             ck_connection_refuse(connection, 413, CK_ABORT_BODY);
@@ -90,6 +90,9 @@ void ck_connection_dispatch(ck_connection *connection, ck_exchange *exchange, ch
         connection->app->unrouted.requests++;
         exchange->body_limit = connection->app->limits.body;
         ck_response_simple(exchange, 204, "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n", false);
+    } else if (!(exchange->routers = ck_domain_routers(connection, exchange))) {
+        connection->app->unrouted.requests++;
+        ck_connection_refuse(connection, 421, CK_ABORT_BODY);
     } else if (!ck_websocket_dispatch(connection, exchange)) {
         run_routes(connection, exchange);
     }

@@ -8,7 +8,7 @@
 struct us_sys_t;
 
 enum ck_kind { CK_KIND_NONE, CK_KIND_APP, CK_KIND_LISTENER, CK_KIND_EXCHANGE, CK_KIND_WEBSOCKET, CK_KIND_CONTEXT,
-    CK_KIND_SOCKET, CK_KIND_TIMER, CK_KIND_UDP };
+    CK_KIND_SOCKET, CK_KIND_TIMER, CK_KIND_UDP, CK_KIND_DOMAIN };
 
 /* A handle is the number of its loop (5 bits) over a count of allocations (27
  * bits). The low bits of the count are the slot, so slots are reused oldest first

@@ -48,12 +48,29 @@ typedef struct ck_route {
     ck_ws_limits *websocket; /* not NULL: of a WebSocket */
 } ck_route;
 
+/* What a request is routed by: those of an app, or of one of its domains. */
+typedef struct ck_routers {
+    ck_router *http;
+    ck_router *websockets;       /* NULL without any */
+} ck_routers;
+
+/* A host name that an app knows, or a pattern of some. */
+typedef struct ck_domain {
+    struct ck_domain *next;
+    struct ck_app *app;
+    ck_routers routers;          /* `http` NULL: has only a certificate of its own */
+    uint32_t handle;
+    bool certificate;            /* is a server name of TLS */
+    size_t length;
+    char name[];                 /* ended by NUL */
+} ck_domain;
+
 typedef struct ck_app {
     ck_loop *loop;
     struct us_socket_context_t *context;
-    ck_router *router;
+    ck_routers routers;
     ck_topics topics;
-    ck_router *websockets;       /* routes of WebSockets; NULL without any */
+    ck_domain *domains;
     ck_route *routes;
     int route_count;
     int route_capacity;
@@ -63,6 +80,7 @@ typedef struct ck_app {
     uint32_t handle;
     bool draining;
     bool tls;                    /* its connections all speak TLS */
+    bool check_host;             /* with several names, Host must be the one that TLS was asked for */
     bool server_timing;          /* each head tells the counters of its connection */
     bool watched;                /* the uncorked callback is wanted */
     bool proxies_unix;           /* peers without an address send the PROXY protocol */
@@ -164,6 +182,7 @@ typedef struct ck_exchange {
     const ck_ws_limits *websocket;  /* the request is a good opening handshake */
     const ck_follower *follower;    /* not NULL: of a native route, and told instead of the loop's callbacks */
     void *user;                     /* the follower's */
+    const ck_routers *routers;      /* that it is routed by */
     uint64_t body_limit;
     uint64_t body_received;
     char *body;
@@ -224,6 +243,28 @@ void ck_connection_dispatch(ck_connection *connection, ck_exchange *exchange, ch
 void ck_connection_update_reading(ck_connection *connection);
 /* Closes if idle; for draining. Returns true when it did. */
 bool ck_connection_close_idle(ck_connection *connection);
+
+/* ---- host names (domain.c) ---- */
+
+/* Returns what a request is routed by, or NULL when it is misdirected: TLS was asked for
+ * one name, and this request is for another. */
+const ck_routers *ck_domain_routers(const ck_connection *connection, const ck_exchange *exchange);
+/* Returns the app's entry of that name, made if need be, or NULL without memory. */
+ck_domain *ck_domain_named(ck_app *app, const char *name, size_t length);
+/* Returns it, or NULL. */
+ck_domain *ck_domain_find(const ck_app *app, const char *name, size_t length);
+/* It has no certificate any more; without routes it goes. */
+void ck_domain_forget(ck_domain *domain);
+/* Returns what routes given with the handle of an app or a domain go to, and its app in
+ * *app; or NULL with *error set. */
+ck_routers *ck_routers_of(uint32_t handle, ck_app **app, int *error);
+void ck_domains_free(ck_app *app);
+void ck_routers_free(ck_routers *routers);
+
+/* ---- TLS of an app (app_tls.c) ---- */
+
+/* Makes the app's sockets speak TLS. Returns their context, or NULL. */
+struct us_socket_context_t *ck_tls_context(ck_app *app, const ck_tls_options *options);
 
 /* ---- exchange (exchange.c) ---- */
 

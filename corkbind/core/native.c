@@ -146,7 +146,7 @@ int ck_app_route_native(uint32_t handle, int method, const char *pattern, size_t
         memcpy(native->pattern, pattern, length);
     }
     ck_route route = {.body_limit = body_limit, .native = native};
-    error = ck_app_add_route(app, app->router, method, pattern, length, route);
+    error = ck_app_add_route(app, app->routers.http, method, pattern, length, route);
     if (error != 0) {
         ck_free(app->loop, native);
     }

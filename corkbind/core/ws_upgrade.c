@@ -19,7 +19,8 @@ static const ck_route *route_of(ck_app *app, ck_exchange *exchange)
     const ck_head *head = &exchange->head;
     const char *path = head->path.length ? exchange->data + head->path.offset : "/";
     size_t length = head->path.length ? head->path.length : 1;
-    if (!app->websockets || ck_router_find(app->websockets, CK_GET, path, length, 0, &exchange->match) != 0) {
+    const ck_router *router = exchange->routers->websockets;
+    if (!router || ck_router_find(router, CK_GET, path, length, 0, &exchange->match) != 0) {
         return NULL;
     }
     return &app->routes[exchange->match.route];
@@ -28,7 +29,7 @@ static const ck_route *route_of(ck_app *app, ck_exchange *exchange)
 bool ck_websocket_dispatch(ck_connection *connection, ck_exchange *exchange)
 {
     ck_app *app = connection->app;
-    if (!app->websockets || exchange->head.method != CK_GET || !ck_ws_wanted(&exchange->head, exchange->data)) {
+    if (!exchange->routers->websockets || exchange->head.method != CK_GET || !ck_ws_wanted(&exchange->head, exchange->data)) {
         return false;
     }
     const ck_route *route = route_of(app, exchange);

@@ -183,6 +183,21 @@ typedef struct ck_limits {
     uint32_t connections;       /* open at once; 0 = no limit */
 } ck_limits;
 
+/* Files and settings of TLS; file names and other text are NULL where unset, numbers 0. */
+typedef struct ck_tls_options {
+    const char *key_file;         /* PEM, as all of them */
+    const char *certificate_file; /* and those of the authorities between behind it */
+    const char *passphrase;       /* of the key */
+    const char *dh_file;          /* NULL: OpenSSL chooses */
+    const char *ca_file;          /* who must have signed the certificates of clients, which are asked for then */
+    const char *ciphers;          /* OpenSSL's list, or names of TLS 1.3 */
+    uint32_t low_memory;
+    uint32_t min_version;         /* 13: TLS 1.3 only; else 1.2 as well */
+    uint32_t verify_optional;     /* 1: a client may show no certificate, but no wrong one */
+    uint32_t sni_strict;          /* of an app: 1 turns away clients that ask for no known name */
+    uint32_t check_host;          /* of an app: 1 = with several names, Host must be the one that TLS was asked for, else 421 */
+} ck_tls_options;
+
 /* Settings of a WebSocket route; seconds and bytes. */
 typedef struct ck_ws_limits {
     uint64_t message;           /* payload of a message; one with more closes with 1009 */
@@ -286,6 +301,10 @@ typedef struct ck_callbacks {
     /* Something has happened on a socket, or a timer has run out (enum ck_socket_event);
      * `payload` is a Python object. Runs corked, unless the socket is gone or is a timer. */
     void (*socket)(uint32_t handle, int event, void *payload, int number);
+    /* ck_app_missing_server_name: the client of a TLS app asks for a host name that is
+     * unknown; when this returns its handshake goes on, with what is known by then. May
+     * be NULL. */
+    void (*server_name)(uint32_t app, const char *name);
 } ck_callbacks;
 
 /* What follows an exchange of a route of ck_app_route_native, in place of the loop's
@@ -460,17 +479,34 @@ CK_EXPORT int64_t ck_loopback_count(int what);
 
 /* Makes an app on the thread's loop. Returns its handle, or 0 without memory or loop. */
 CK_EXPORT uint32_t ck_app_create(const ck_limits *limits);
-/* The same for an app whose connections all speak TLS; the strings are as in
- * us_socket_context_options_t, NULL where unset. Returns its handle, or 0, and then
- * ck_tls_error says why: the file, and the cause. */
-CK_EXPORT uint32_t ck_app_create_tls(const ck_limits *limits, const char *key_file, const char *certificate_file,
-    const char *passphrase, const char *dh_file, const char *ca_file, const char *ciphers, int low_memory);
-/* Returns why this thread's last ck_app_create_tls failed; "" when for want of memory or loop. */
+/* The same for an app whose connections all speak TLS. Returns its handle, or 0, and
+ * then ck_tls_error says why: the file, and the cause. */
+CK_EXPORT uint32_t ck_app_create_tls(const ck_limits *limits, const ck_tls_options *options);
+/* Returns why this thread's last call that reads TLS files failed; "" when for want of memory or loop. */
 CK_EXPORT const char *ck_tls_error(void);
 /* Closes listeners and connections at once and frees the app. */
 CK_EXPORT int ck_app_destroy(uint32_t app);
-/* Adds a route; see ck_router_add for patterns. `method` as in ck_method_id.
- * `body_limit` in bytes, or -1 for the app's. Returns 0 or -errno. */
+/* Gives a host name, or a pattern ("*" for a label), certificates of its own, in place of
+ * those that it had. Of `options`, sni_strict and check_host have no meaning here. CK_STATE:
+ * the app speaks no TLS. CK_VALUE: ck_tls_error says why; CK_NOMEM. */
+CK_EXPORT int ck_app_add_server_name(uint32_t app, const char *name, const ck_tls_options *options);
+/* Takes them away; connections that came in with them go on. CK_VALUE: it has none. */
+CK_EXPORT int ck_app_remove_server_name(uint32_t app, const char *name);
+/* Calls the server_name callback for this app (1), or no more (0). */
+CK_EXPORT int ck_app_missing_server_name(uint32_t app, int on);
+/* Inside that callback: ends the handshake, with the alert internal_error. */
+CK_EXPORT int ck_app_refuse_server_name(uint32_t app);
+/* Reads the files that are to take the place of the app's own (`name` NULL), or of those of
+ * a server name; nothing changes until ck_app_renew. Results as ck_app_add_server_name. */
+CK_EXPORT int ck_app_prepare(uint32_t app, const char *name, const ck_tls_options *options);
+/* Uses all that was prepared for connections to come (1), or drops it (0). */
+CK_EXPORT int ck_app_renew(uint32_t app, int use);
+/* Returns the handle of a host name, or pattern, that has routes of its own; the app's do not
+ * serve it. With TLS the name is the one that the handshake was for, else that of Host. Goes
+ * with the app. 0 with *error = CK_NOMEM. */
+CK_EXPORT uint32_t ck_app_domain(uint32_t app, const char *name, size_t length, int *error);
+/* Adds a route to an app or a domain; see ck_router_add for patterns. `method` as in
+ * ck_method_id. `body_limit` in bytes, or -1 for the app's. Returns 0 or -errno. */
 CK_EXPORT int ck_app_route(uint32_t app, int method, const char *pattern, size_t length, int route, int64_t body_limit);
 /* Adds a route that the core answers itself. `head` is the field lines, each
  * with CRLF, without Date and Content-Length, checked as ck_header does; all are

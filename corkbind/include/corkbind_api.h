@@ -88,7 +88,10 @@ extern "C" {
     ENTRY(ck_socket_buffered) ENTRY(ck_socket_cork) ENTRY(ck_socket_uncork) ENTRY(ck_socket_flush) \
     ENTRY(ck_socket_sends) ENTRY(ck_socket_shutdown) ENTRY(ck_socket_end) ENTRY(ck_socket_close) \
     ENTRY(ck_socket_pause) ENTRY(ck_socket_timeout) ENTRY(ck_socket_long_timeout) ENTRY(ck_socket_port) \
-    ENTRY(ck_socket_descriptor) ENTRY(ck_timer_create) ENTRY(ck_timer_set) ENTRY(ck_timer_close)
+    ENTRY(ck_socket_descriptor) ENTRY(ck_timer_create) ENTRY(ck_timer_set) ENTRY(ck_timer_close) \
+    ENTRY(ck_app_add_server_name) ENTRY(ck_app_remove_server_name) ENTRY(ck_app_missing_server_name) \
+    ENTRY(ck_app_refuse_server_name) ENTRY(ck_app_prepare) ENTRY(ck_app_renew) ENTRY(ck_app_domain) \
+    ENTRY(us_socket_server_name)
 
 #define CK_API_MEMBER(name) CK_API_POINTER(name) name;
 

@@ -161,6 +161,7 @@ class Engine:
     def _serve(self) -> None:
         app = self.app
         app._native = tls.create(dataclasses.asdict(app.limits), app._options)
+        app._name(app._native)
         app._equip(app._native)
         self._tell_routes()
         calls.app_listen(app._native, None, 80, 0)

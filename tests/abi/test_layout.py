@@ -11,7 +11,7 @@ from corkbind._ffi import constants, layouts
 from corkbind._ffi.loader import lib
 
 MIRRORED = (
-    *("ck_stats", "ck_counters", "ck_connection_info", "ck_limits", "ck_ws_limits", "ck_datagram_stats"),
+    *("ck_stats", "ck_counters", "ck_connection_info", "ck_limits", "ck_tls_options", "ck_ws_limits", "ck_datagram_stats"),
     *("ck_callbacks", "ck_follower", "ck_python", "ck_abi_entry"),
 )
 PLAIN: dict[str, Any] = {

@@ -34,6 +34,7 @@ CTYPES: dict[str, Any] = {
     "ck_callbacks *": ctypes.POINTER(layouts.ck_callbacks),
     "ck_limits *": ctypes.POINTER(layouts.ck_limits),
     "ck_ws_limits *": ctypes.POINTER(layouts.ck_ws_limits),
+    "ck_tls_options *": ctypes.POINTER(layouts.ck_tls_options),
     "ck_stats *": ctypes.POINTER(layouts.ck_stats),
     "ck_datagram_stats *": ctypes.POINTER(layouts.ck_datagram_stats),
     "ck_counters *": ctypes.POINTER(layouts.ck_counters),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import trustme
 from cryptography.hazmat.primitives import serialization
@@ -35,9 +36,9 @@ class Material:
         """Write NAME.key and NAME.pem."""
         return self._write(name, authority.issue_cert(HOST, "127.0.0.1", f"{name}.example"))
 
-    def options(self, **others: str) -> AppOptions:
+    def options(self, **others: Any) -> AppOptions:
         """Return options of a server."""
-        return AppOptions(**{"key_file_name": str(self.key), "cert_file_name": str(self.certificate), **others})  # type: ignore[arg-type]
+        return AppOptions(**{"key_file_name": str(self.key), "cert_file_name": str(self.certificate), **others})
 
     def trusting(self) -> ssl.SSLContext:
         """Return a client's context that trusts the authority."""

@@ -230,6 +230,7 @@ LIBUS_EXPORT const char *us_socket_tls_alpn(struct us_socket_t *s, int *length);
 
 /* Returns 1 when the handshake has gone on with an earlier session, else 0. */
 LIBUS_EXPORT int us_socket_tls_is_resumed(struct us_socket_t *s);
+
 /* What us_socket_context_options_t has no member for. All 0 = as without. */
 struct us_tls_settings_t {
     int min_version;     /* 13: TLS 1.3 only; else TLS 1.2 as well */
@@ -250,6 +251,10 @@ LIBUS_EXPORT void us_socket_context_refuse_server_name(struct us_socket_context_
  * us_socket_context_renew. Returns 0, or -1 with errno and us_tls_error. */
 LIBUS_EXPORT int us_socket_context_prepare(struct us_socket_context_t *context, const char *hostname_pattern,
     struct us_socket_context_options_t options);
+
+/* Returns the host name that the client of a TLS socket has asked for, in lower case and
+ * without the dot that may end it, or NULL. Lives as long as the socket. */
+LIBUS_EXPORT const char *us_socket_server_name(struct us_socket_t *s);
 
 /* Puts all that was prepared in use for connections to come (1), or drops it (0). Open
  * connections go on with what they have. Sessions that were made before are not resumed. */

@@ -219,6 +219,11 @@ int us_socket_context_prepare(struct us_socket_context_t *context, const char *h
     return -1;
 }
 
+const char *us_socket_server_name(struct us_socket_t *s) {
+    (void) s;
+    return NULL;
+}
+
 void us_socket_context_renew(struct us_socket_context_t *context, int use) {
     (void) context, (void) use;
 }

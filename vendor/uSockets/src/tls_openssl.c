@@ -489,8 +489,9 @@ static struct server_name *find_name(const struct us_internal_tls_context *tls, 
     return best;
 }
 
-/* Writes the name that a client asks for, "" when it asks for none, or for what is no host
- * name: RFC 6066 S3 allows no address, for one. What is malformed OpenSSL itself refuses. */
+/* Writes the name that a client asks for in lower case and without the dot that may end it;
+ * "" when it asks for none, or for what is no host name: RFC 6066 S3 allows no address, for
+ * one. What is malformed OpenSSL itself refuses. */
 static void read_name(SSL *ssl, char to[256]) {
     const unsigned char *list;
     size_t size;
@@ -499,7 +500,11 @@ static void read_name(SSL *ssl, char to[256]) {
     size_t length = (size_t) list[3] << 8 | list[4];
     if (list[2] != TLSEXT_NAMETYPE_host_name || length > 255 || length > size - 5) return;
     if (!us_hostname_valid((const char *) list + 5, length)) return;
-    memcpy(to, list + 5, length);
+    if (list[5 + length - 1] == '.') length--;
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = list[5 + i];
+        to[i] = (char) (c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+    }
     to[length] = 0;
 }
 
@@ -668,6 +673,10 @@ void *us_socket_context_find_server_name_userdata(int ssl, struct us_socket_cont
     (void) ssl;
     const struct server_name *name = context->tls ? *link_of_name(context->tls, hostname_pattern) : NULL;
     return name ? name->user : NULL;
+}
+
+const char *us_socket_server_name(struct us_socket_t *s) {
+    return s->tls ? s->tls->server_name : NULL;
 }
 
 void *us_socket_server_name_userdata(int ssl, struct us_socket_t *s) {
