@@ -365,6 +365,12 @@ static void use_settings(SSL_CTX *context, const struct us_tls_settings_t *setti
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (settings->verify_optional ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT), NULL);
 }
 
+/* Where memory is short even this leaves errors behind. */
+static void free_context(SSL_CTX *context) {
+    SSL_CTX_free(context);
+    ERR_clear_error();
+}
+
 static SSL_CTX *make_context(const struct us_socket_context_options_t *options) {
     struct passphrase passphrase = {.given = options->passphrase};
     ERR_clear_error();
@@ -382,7 +388,7 @@ static SSL_CTX *make_context(const struct us_socket_context_options_t *options) 
     SSL_CTX_set_default_passwd_cb(context, NULL);
     ERR_clear_error();
     if (!failed) return context;
-    SSL_CTX_free(context);
+    free_context(context);
     errno = EINVAL;
     return NULL;
 }
@@ -421,8 +427,8 @@ struct us_internal_tls_context *us_internal_tls_context_hold(struct us_internal_
 }
 
 static void free_name(struct us_sys_t *sys, struct server_name *name) {
-    SSL_CTX_free(name->context);
-    SSL_CTX_free(name->prepared);
+    free_context(name->context);
+    free_context(name->prepared);
     sys->release(sys, name);
 }
 
@@ -434,8 +440,8 @@ void us_internal_tls_context_release(struct us_loop_t *loop, struct us_internal_
         free_name(loop->sys, name);
     }
     us_internal_tls_clients_free(loop->sys, &tls->clients);
-    SSL_CTX_free(tls->context);
-    SSL_CTX_free(tls->prepared);
+    free_context(tls->context);
+    free_context(tls->prepared);
     loop->sys->release(loop->sys, tls);
 }
 
