@@ -412,7 +412,6 @@ struct us_internal_tls_context *us_internal_tls_context_create(struct us_loop_t 
     }
     tls->holders = 1;
     tls->context = make_context(&options);
-    tls->clients.has_authorities = options.ca_file_name != NULL;
     tls->clients.verify = options.ca_file_name ? LIBUS_VERIFY_FILE : LIBUS_VERIFY_NONE;
     if (tls->context) return tls;
     int error = errno;
@@ -653,7 +652,7 @@ int us_socket_context_prepare(struct us_socket_context_t *context, const char *h
     SSL_CTX *made = make_context(&options);
     if (!made) return -1;
     use_settings(made, settings);
-    SSL_CTX_free(*prepared);
+    free_context(*prepared);
     *prepared = made;
     return 0;
 }
@@ -665,12 +664,13 @@ static void replace(SSL_CTX **used, SSL_CTX **prepared, int use) {
         gone = *used;
         *used = *prepared;
     }
-    SSL_CTX_free(gone);
+    free_context(gone);
     *prepared = NULL;
 }
 
 void us_socket_context_renew(struct us_socket_context_t *context, int use) {
     if (!context->tls) return;
+    context->tls->clients.generation += use != 0; /* nobody goes on with a session that others vouched for */
     replace(&context->tls->context, &context->tls->prepared, use);
     for (struct server_name *name = context->tls->names; name; name = name->next) replace(&name->context, &name->prepared, use);
 }
