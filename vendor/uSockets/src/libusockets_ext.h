@@ -204,7 +204,7 @@ LIBUS_EXPORT int us_socket_context_peer_name(struct us_socket_context_t *context
 
 /* Sets the protocols that TLS clients of the context offer by ALPN, the preferred one first,
  * between commas: "h2,http/1.1". NULL: none. What the server chose is in us_socket_tls_alpn.
- * Returns 0, or -1 with EINVAL (an empty name, too long, a plain context), ENOMEM or ENOTSUP. */
+ * Returns 0, or -1 with EINVAL (an empty name, too long, a plain context) or ENOTSUP. */
 LIBUS_EXPORT int us_socket_context_offer_protocols(struct us_socket_context_t *context, const char *protocols);
 
 /* Makes a client socket of a connected stream descriptor; with a TLS context it begins the

@@ -29,11 +29,12 @@ static size_t bare_length(const char *name) {
     return length && name[length - 1] == '.' ? length - 1 : length;
 }
 
-static struct us_internal_tls_server *make_server(struct us_loop_t *loop, int verify, const char *name) {
+static struct us_internal_tls_server *make_server(struct us_loop_t *loop, const struct us_internal_tls_clients *clients, const char *name) {
     size_t length = bare_length(name);
     struct us_internal_tls_server *server = us_internal_alloc(loop, sizeof *server, length + 1);
     if (!server) return NULL;
-    server->verify = verify;
+    server->verify = clients->verify;
+    server->generation = clients->generation;
     memcpy(server->name, name, length);
     return server;
 }
@@ -65,7 +66,8 @@ static int look_at(SSL *ssl, struct us_internal_tls_clients *clients, const char
 }
 
 static int set_up(SSL *ssl, struct us_internal_tls_clients *clients, const char *name) {
-    if (ask_for(ssl, name)) return -1;
+    unsigned offered = clients->protocols_length;
+    if (ask_for(ssl, name) || (offered && SSL_set_alpn_protos(ssl, clients->protocols, offered))) return -1;
     SSL_set_verify(ssl, SSL_VERIFY_NONE, NULL);
     return clients->verify == LIBUS_VERIFY_NONE ? 0 : look_at(ssl, clients, name);
 }
@@ -74,7 +76,7 @@ static void go_on_with_session(SSL *ssl, struct us_internal_tls_clients *clients
 
 struct us_internal_tls_server *us_internal_tls_mean_server(struct us_loop_t *loop, struct us_internal_tls_clients *clients, SSL *ssl,
     const char *name) {
-    struct us_internal_tls_server *server = make_server(loop, clients->verify, name);
+    struct us_internal_tls_server *server = make_server(loop, clients, name);
     if (!server) return NULL;
     int error = ENOMEM;
     if (strlen(server->name) > NAME_MOST) {
@@ -95,13 +97,13 @@ struct us_internal_tls_server *us_internal_tls_mean_server(struct us_loop_t *loo
 
 /* ---- Sessions ------------------------------------------------------------ */
 
-/* A server is known again by its name and by how closely its certificate was looked at:
- * it shows none where a session goes on. */
+/* A server is known again by its name and by how closely its certificate was looked at, by
+ * which files: it shows none where a session goes on. */
 static unsigned place_of(struct us_internal_tls_clients *clients, const struct us_internal_tls_server *server) {
     unsigned at = 0;
     for (; at < SESSIONS_KEPT; at++) {
         const struct us_internal_tls_server *kept = clients->kept[at].server;
-        if (kept && kept->verify == server->verify && strcmp(kept->name, server->name) == 0) break;
+        if (kept && kept->verify == server->verify && kept->generation == server->generation && strcmp(kept->name, server->name) == 0) break;
     }
     return at;
 }
@@ -166,7 +168,7 @@ int us_socket_context_verify(struct us_socket_context_t *context, int mode) {
     case LIBUS_VERIFY_NONE:
         break;
     case LIBUS_VERIFY_FILE:
-        if (!clients->has_authorities) return us_internal_tls_refuse("the context has no ca_file_name to verify by");
+        if (SSL_CTX_get_verify_mode(us_socket_context_get_native_handle(1, context)) == SSL_VERIFY_NONE) return us_internal_tls_refuse("the context has no ca_file_name to verify by");
         break;
     case LIBUS_VERIFY_SYSTEM:
         ERR_clear_error();
@@ -223,10 +225,10 @@ int us_socket_context_offer_protocols(struct us_socket_context_t *context, const
     if (!context->tls) return without_tls();
     unsigned length = protocols ? encode_protocols(protocols, encoded) : 0;
     if (protocols && !length) return us_internal_tls_refuse("the protocols cannot be offered: give names, between commas, of 254 bytes at most");
-    ERR_clear_error();
-    int failed = SSL_CTX_set_alpn_protos(us_socket_context_get_native_handle(1, context), length ? encoded : NULL, length);
-    ERR_clear_error();
-    return failed && length ? out_of_memory() : 0;
+    struct us_internal_tls_clients *clients = us_internal_tls_clients_of(context->tls);
+    memcpy(clients->protocols, encoded, length);
+    clients->protocols_length = length;
+    return 0;
 }
 
 /* ---- What was agreed to -------------------------------------------------- */

@@ -10,11 +10,13 @@ enum { SESSIONS_KEPT = 16 };
 
 /* The client side of a TLS context; all zero at first. */
 struct us_internal_tls_clients {
-    int verify;              /* a LIBUS_VERIFY_ constant */
-    int has_authorities;     /* of the context's ca_file_name */
-    X509_STORE *system;      /* whom this machine trusts, from the first need on */
-    char *peer_name;         /* to ask for instead of the host */
-    unsigned next;           /* of the kept, to be overwritten */
+    int verify;         /* a LIBUS_VERIFY_ constant */
+    X509_STORE *system; /* whom this machine trusts, from the first need on */
+    char *peer_name;    /* to ask for instead of the host */
+    unsigned char protocols[256]; /* that are offered, each behind its length */
+    unsigned protocols_length;
+    unsigned generation; /* of the context's files */
+    unsigned next;       /* of the kept, to be overwritten */
     struct {
         struct us_internal_tls_server *server;
         SSL_SESSION *session;
@@ -24,6 +26,7 @@ struct us_internal_tls_clients {
 /* The server that a client means. A session is good for the same one alone, looked at as closely. */
 struct us_internal_tls_server {
     int verify;
+    unsigned generation;
     char name[]; /* "" = it has none */
 };
 

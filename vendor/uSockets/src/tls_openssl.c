@@ -365,6 +365,12 @@ static void use_settings(SSL_CTX *context, const struct us_tls_settings_t *setti
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (settings->verify_optional ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT), NULL);
 }
 
+/* Where memory is short even this leaves errors behind. */
+static void free_context(SSL_CTX *context) {
+    SSL_CTX_free(context);
+    ERR_clear_error();
+}
+
 static SSL_CTX *make_context(const struct us_socket_context_options_t *options) {
     struct passphrase passphrase = {.given = options->passphrase};
     ERR_clear_error();
@@ -382,7 +388,7 @@ static SSL_CTX *make_context(const struct us_socket_context_options_t *options) 
     SSL_CTX_set_default_passwd_cb(context, NULL);
     ERR_clear_error();
     if (!failed) return context;
-    SSL_CTX_free(context);
+    free_context(context);
     errno = EINVAL;
     return NULL;
 }
@@ -406,7 +412,6 @@ struct us_internal_tls_context *us_internal_tls_context_create(struct us_loop_t 
     }
     tls->holders = 1;
     tls->context = make_context(&options);
-    tls->clients.has_authorities = options.ca_file_name != NULL;
     tls->clients.verify = options.ca_file_name ? LIBUS_VERIFY_FILE : LIBUS_VERIFY_NONE;
     if (tls->context) return tls;
     int error = errno;
@@ -421,8 +426,8 @@ struct us_internal_tls_context *us_internal_tls_context_hold(struct us_internal_
 }
 
 static void free_name(struct us_sys_t *sys, struct server_name *name) {
-    SSL_CTX_free(name->context);
-    SSL_CTX_free(name->prepared);
+    free_context(name->context);
+    free_context(name->prepared);
     sys->release(sys, name);
 }
 
@@ -434,8 +439,8 @@ void us_internal_tls_context_release(struct us_loop_t *loop, struct us_internal_
         free_name(loop->sys, name);
     }
     us_internal_tls_clients_free(loop->sys, &tls->clients);
-    SSL_CTX_free(tls->context);
-    SSL_CTX_free(tls->prepared);
+    free_context(tls->context);
+    free_context(tls->prepared);
     loop->sys->release(loop->sys, tls);
 }
 
@@ -647,7 +652,7 @@ int us_socket_context_prepare(struct us_socket_context_t *context, const char *h
     SSL_CTX *made = make_context(&options);
     if (!made) return -1;
     use_settings(made, settings);
-    SSL_CTX_free(*prepared);
+    free_context(*prepared);
     *prepared = made;
     return 0;
 }
@@ -659,12 +664,13 @@ static void replace(SSL_CTX **used, SSL_CTX **prepared, int use) {
         gone = *used;
         *used = *prepared;
     }
-    SSL_CTX_free(gone);
+    free_context(gone);
     *prepared = NULL;
 }
 
 void us_socket_context_renew(struct us_socket_context_t *context, int use) {
     if (!context->tls) return;
+    context->tls->clients.generation += use != 0; /* nobody goes on with a session that others vouched for */
     replace(&context->tls->context, &context->tls->prepared, use);
     for (struct server_name *name = context->tls->names; name; name = name->next) replace(&name->context, &name->prepared, use);
 }

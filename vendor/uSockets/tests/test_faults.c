@@ -3,10 +3,9 @@
  * errors, once or from then on. They may end early, but they end: no crash, no leak
  * of memory or descriptors, no hang, an on_close for each on_open, and of each
  * connection that was begun one end at most: that or on_connect_error. */
-#include "fixture.h"
-#include "faults.h"
+#include "sweep.h"
 
-static int faulty, ready, ran_out, woken;
+static int ready, ran_out, woken;
 static char path[64];
 
 static void count_ready(struct us_poll_t *p, int error, int events) {
@@ -23,17 +22,6 @@ static void count_timer(struct us_timer_t *t) {
 static void count_wakeup(struct us_loop_t *l) {
     (void) l;
     woken++;
-}
-
-/* Steps until the counter is there. A session with a fault may wait in vain, so
- * it gives up when nothing is ready any more. */
-static void try_until(const int *counter, int target) {
-    struct pollfd p = {.fd = us_loop_fd(loop), .events = POLLIN};
-    for (int steps = 0; *counter < target && steps < 100; steps++) {
-        if (poll(&p, 1, faulty ? 0 : GUARD_MS) <= 0) return;
-        us_loop_step(loop);
-    }
-    if (!faulty) CHECK(*counter >= target);
 }
 
 static struct us_socket_t *answer(struct us_socket_t *s, char *data, int length) {
@@ -239,9 +227,9 @@ static void use_as_client(void) {
     use_datagrams();
 }
 
-static void (*const uses[])(void) = {use_as_server, use_as_client};
+void (*const uses[])(void) = {use_as_server, use_as_client, NULL};
 
-static void session(void (*use)(void)) {
+void session(void (*use)(void)) {
     memset(&client_seen, 0, sizeof client_seen);
     memset(&seen, 0, sizeof seen);
     ready = ran_out = woken = 0;
@@ -279,45 +267,6 @@ static void without_a_fault(void) {
     CHECK_EQUAL(client_seen.bytes, 15);
     CHECK(client_seen.received >= 2 && client_seen.drained == 1);
 }
-
-static void fail_each_at(enum call call, int at, int error, void (*use)(void)) {
-    for (int more = 0; more < 3; more++) {
-        faults_reset();
-        faults.fail = call;
-        faults.at = at;
-        /* EINTR for ever is not a fault the kernel has. */
-        faults.until = more == 0 ? at : more == 1 ? at + 1 : error == EINTR ? at + 5 : at + 100000;
-        faults.error = error;
-        session(use);
-    }
-}
-
-static int fail_each_in(enum call call, const int *errors, void (*use)(void)) {
-    faulty = 0;
-    faults_reset();
-    session(use);
-    int calls = faults.calls[call];
-    faulty = 1;
-    for (; calls && *errors; errors++) {
-        for (int at = 1; at <= calls; at++) fail_each_at(call, at, *errors, use);
-        if (!check_failures_here) continue;
-        fprintf(stderr, "call %d, errno %d, %s\n", (int) call, *errors, use == use_as_client ? "client" : "server");
-        break;
-    }
-    return calls;
-}
-
-static void fail_each(enum call call, const int *errors) {
-    int calls = 0;
-    for (int i = 0; i < 2 && !check_failures_here; i++) calls += fail_each_in(call, errors, uses[i]);
-    CHECK(calls > 0 || !is_made(call));
-}
-
-#define FAULTS(name, call, ...) \
-    static void name(void) { \
-        const int errors[] = {__VA_ARGS__, 0}; \
-        fail_each(call, errors); \
-    }
 
 FAULTS(memory, CALL_ALLOC, ENOMEM)
 FAULTS(socket_calls, CALL_SOCKET, EACCES, EAFNOSUPPORT, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTONOSUPPORT)

@@ -481,6 +481,30 @@ static void sessions_are_gone_on_with(void) {
     go_on_with_sessions(TLS1_2_VERSION);
 }
 
+static void renewed_files_end_sessions_and_nothing_else(void) {
+    int length;
+    open_both("site", in_folder("root.pem"));
+    us_socket_context_alpn(context, "http/1.1");
+    CHECK_EQUAL(us_socket_context_offer_protocols(clients, "http/1.1"), 0);
+    CHECK(meet("localhost"));
+    talk();
+    CHECK_EQUAL(us_socket_context_prepare(clients, NULL, (struct us_socket_context_options_t) {.ca_file_name = in_folder("root.pem")}), 0);
+    us_socket_context_renew(clients, 1);
+    CHECK(meet("localhost") && !us_socket_tls_is_resumed(mine.last));
+    CHECK(us_socket_tls_alpn(mine.last, &length) != NULL && length == 8);
+    talk();
+    CHECK(meet("localhost") && us_socket_tls_is_resumed(mine.last));
+    talk();
+    CHECK_EQUAL(us_socket_context_prepare(clients, NULL, (struct us_socket_context_options_t) {.ca_file_name = in_folder("stranger.pem")}), 0);
+    us_socket_context_renew(clients, 1);
+    refused("localhost", "unable to get local issuer certificate");
+    CHECK_EQUAL(us_socket_context_prepare(clients, NULL, (struct us_socket_context_options_t) {0}), 0);
+    us_socket_context_renew(clients, 1);
+    refused("localhost", "unable to get local issuer certificate"); /* whom to trust is gone, that one looks is not */
+    CHECK(us_socket_context_verify(clients, LIBUS_VERIFY_FILE) == -1 && errno == EINVAL);
+    close_both();
+}
+
 static void few_sessions_are_kept(void) {
     char name[32];
     open_both("site", NULL);
@@ -940,6 +964,7 @@ int main(void) {
     RUN(protocols_are_offered);
     RUN(a_certificate_is_shown_when_asked_for);
     RUN(sessions_are_gone_on_with);
+    RUN(renewed_files_end_sessions_and_nothing_else);
     RUN(few_sessions_are_kept);
     RUN(every_split_of_a_servers_flight);
     RUN(no_common_version);
