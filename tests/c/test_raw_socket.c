@@ -401,7 +401,8 @@ static void test_closing_in_every_callback(void)
             provoke(other, world.last);
             uint32_t handle;
             if (!ck_context_stats(context, &(ck_stats) {.open = 0})) {
-                provoke(connect_out(&handle), handle);
+                peer *server = connect_out(&handle);
+                provoke(server, handle);
             }
             (void) ck_context_close(context);
             CHECK(count_in_log("socket 1 ") + count_in_log("socket 2 ") == count_in_log("socket 9 "));
