@@ -213,8 +213,9 @@ class SocketContext:
         return socket
 
     def connect_unix(self, path: str, *, timeout: float = 0) -> Socket:
-        """Connect to a Unix socket. Returns and raises as `connect`."""
+        """Connect to a Unix socket. Returns and raises as `connect`; and ValueError, where TLS is to look for a name."""
         self._check("connect")
+        self._check_named()
         socket = Socket(self, calls.context_connect_unix(self._handle, path))
         if timeout:
             socket.timeout(timeout)
@@ -231,15 +232,19 @@ class SocketContext:
         Raises:
             OSError: with the errno; it is not connected, or memory is short.
             TypeError: it is no stream socket.
+            ValueError: TLS is to look for a name, and ClientTls gives none.
             CorkbindError: the context is closed.
             WrongThread: another thread's.
         """
         self._check("take a socket over")
         if not isinstance(sock, python_socket.socket) or sock.type != python_socket.SOCK_STREAM:
             raise TypeError(f"adopt() takes a connected stream socket.socket, not {sock!r}")
+        client = client or isinstance(self._tls, ClientTls)
+        if client:
+            self._check_named()
         sock.getpeername()
         sock.setblocking(False)
-        handle = calls.context_adopt(self._handle, sock.fileno(), client or isinstance(self._tls, ClientTls))
+        handle = calls.context_adopt(self._handle, sock.fileno(), client)
         sock.detach()
         socket = Socket(self, handle)
         if self._tls is None:
@@ -294,6 +299,11 @@ class SocketContext:
         self._check("listen")
         if isinstance(self._tls, ClientTls):
             raise CorkbindError("cannot listen with ClientTls: give AppOptions with a certificate")
+
+    def _check_named(self) -> None:
+        tls = self._tls
+        if tls is not None and not (isinstance(tls, ClientTls) and (tls.server_name or not tls.verify)):
+            raise ValueError("the certificate's name cannot be looked at: give ClientTls(server_name=...)")
 
     def _check(self, doing: str) -> None:
         self.loop.check(doing)

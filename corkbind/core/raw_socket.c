@@ -227,6 +227,9 @@ static void open_failed(ck_socket *socket, int code)
 
 void ck_socket_close_now(ck_socket *socket, int code)
 {
+    if (socket->phase == CK_SOCKET_OPENING && !code) {
+        code = ECANCELED;
+    }
     if (socket->phase == CK_SOCKET_OPEN) {
         ck_stream_flush(&socket->stream, CK_FLUSH_CLOSE);
     }

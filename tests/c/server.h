@@ -100,9 +100,11 @@ static struct {
     ck_limits limits;
     handler handlers[ROUTES_MAX];
     int routes;
-    handler aborted, body, data, writable, websocket, udp; /* besides the record */
+    handler aborted, body, data, writable, websocket, udp, socket; /* besides the record */
     int event;              /* the second argument of the callback that runs */
     int number;             /* the last of the websocket callback */
+    peer *answering;        /* who takes the next connection that is made; NULL: nobody does */
+    int connect_error;      /* that is told of connections later */
     const object *part;     /* that of the data callback */
     int deferred;
     unsigned long moved;    /* receives and sends that took something */
@@ -172,8 +174,16 @@ static inline int s_accept4(struct us_sys_t *sys, int fd, struct sockaddr *addre
 
 static inline int s_connect(struct us_sys_t *sys, int fd, const struct sockaddr *address, unsigned int length)
 {
-    (void) sys, (void) fd, (void) address, (void) length;
-    errno = ECONNREFUSED;
+    (void) sys, (void) address, (void) length;
+    if (!world.answering) {
+        errno = ECONNREFUSED;
+        return -1;
+    }
+    fd_of(fd)->kind = FD_PEER;
+    fd_of(fd)->client = world.answering;
+    world.answering->fd = fd;
+    world.answering = NULL;
+    errno = EINPROGRESS;
     return -1;
 }
 
@@ -194,6 +204,10 @@ static inline int s_getsockopt(struct us_sys_t *sys, int fd, int level, int name
 {
     (void) sys, (void) fd, (void) level, (void) name;
     memset(value, 0, *length);
+    if (name == SO_ERROR) {
+        memcpy(value, &world.connect_error, sizeof(world.connect_error));
+        world.connect_error = 0;
+    }
     return 0;
 }
 
@@ -666,8 +680,19 @@ static inline void on_udp(uint32_t handle, int event, void *payload, int number)
     call_also(world.udp, handle, event);
 }
 
+static inline void on_socket(uint32_t handle, int event, void *payload, int number)
+{
+    const object *made = payload;
+    record("socket %d %d %.*s|", event, event <= CK_SOCKET_CONNECTED ? 0 : number, (int) made->length,
+        event <= CK_SOCKET_CONNECTED ? "addr" : made->data);
+    world.part = made;
+    world.number = number;
+    world.last = handle;
+    call_also(world.socket, handle, event);
+}
+
 static const ck_callbacks world_callbacks = {on_request, on_aborted, on_body, on_data, on_writable, on_deferred, on_uncorked,
-    on_websocket, NULL, on_udp, NULL};
+    on_websocket, NULL, on_udp, on_socket};
 
 static const ck_limits limits_default = {
     .body = 1048576, .backlog = 16777216, .line = 8192, .head = 32768, .field = 16384, .fields = 100,
