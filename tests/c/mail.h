@@ -81,6 +81,7 @@ static inline int m_recvmmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messa
     (void) sys, (void) flags;
     mail.receives++;
     if (mail.receive_error || fd != mail.receiver || mail.in_count == 0) {
+        fd_of(fd)->count = fd == mail.receiver ? fd_of(fd)->count : 0; /* another has opened since */
         errno = mail.receive_error ? mail.receive_error : EAGAIN;
         return -1;
     }
@@ -95,6 +96,7 @@ static inline int m_recvmmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messa
         memcpy(header->msg_iov[0].iov_base, next->data, next->length < sizeof(next->data) ? next->length : sizeof(next->data));
         messages[n].msg_len = (unsigned int) next->length;
     }
+    mail.in_first = mail.in_count ? mail.in_first : 0;
     fd_of(fd)->count = (uint64_t) mail.in_count;
     world.moved++;
     return (int) n;
