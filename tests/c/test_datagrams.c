@@ -747,5 +747,6 @@ int main(void)
     for (uint64_t seed = 1; seed <= 3; seed++) {
         test_a_storm(seed);
     }
+    free_buffers();
     return checks_done();
 }
