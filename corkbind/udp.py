@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from corkbind._ffi import calls
 from corkbind._ffi import constants as ck
-from corkbind._ffi.callbacks import datagrams, keep
+from corkbind._ffi.callbacks import datagrams
 from corkbind._ffi.loader import lib
 from corkbind.errors import ConnectionClosed, CorkbindError, WrongThread
 from corkbind.exchange import as_coroutine
@@ -142,6 +142,7 @@ class UdpSocket:
         self._handle = calls.udp_create(host, port, backlog, flags)
         self._host, self._port = lib.ck_py_udp_address(self._handle)
         datagrams[self._handle] = self
+        self._loop.own(self)
 
     # -- Sending --
 
@@ -295,15 +296,14 @@ class UdpSocket:
                 if value is not None and isinstance(value, Awaitable):
                     self._begin(as_coroutine(value))
             except BaseException as error:
-                keep(error)
+                self._loop.report(error)
             if not self._handle:
                 break
         self._peer = None
 
     def _begin(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run a coroutine of `on_data` as a task, its first segment now where that can be."""
-        bridge = self._loop._bridge
-        if bridge.attached is None:
+        if self._loop._bridge.attached is None:
             work.close()
             raise CorkbindError("on_data is a coroutine function, and no asyncio loop runs here")
         if self._running >= self._max_running:
@@ -311,9 +311,7 @@ class UdpSocket:
             self._lost += 1
             return
         self._running += 1
-        following = self._follow(work)
-        if not bridge.start(following, "on_data"):
-            bridge.start_later(following, "on_data")
+        self._loop.start(self._follow(work), "on_data")
 
     async def _follow(self, work: Coroutine[Any, Any, Any]) -> None:
         task = running_task(self._loop._bridge.loop)
@@ -322,9 +320,9 @@ class UdpSocket:
             await work
         except ConnectionClosed as error:
             if self._handle:  # else it was closed meanwhile, which is no failure
-                keep(error)
+                self._loop.report(error)
         except Exception as error:
-            keep(error)
+            self._loop.report(error)
         finally:
             self._running -= 1
             self._tasks.discard(task)
@@ -399,13 +397,9 @@ class UdpSocket:
 
     def _leave_loop(self) -> None:
         """Give up a loop of our own; inside a step that has to wait for its end."""
-        if not self._own or self._loop.closed:
-            return
-        self._own = False
-        if lib.ck_loop_busy() > 0:
-            self._loop.defer(self._loop.close)
-        else:
-            self._loop.close()
+        self._loop.disown(self)
+        if self._own:
+            self._loop.close_soon()
 
     def __enter__(self) -> Self:
         return self

@@ -89,7 +89,7 @@ uint32_t ck_udp_create(const char *host, int port, uint64_t backlog, int flags, 
 {
     ck_loop *loop = ck_loop_current();
     bool served = loop && !loop->in_memory && loop->callbacks.udp;
-    *error = !served ? EOPNOTSUPP : !may_bind(host, port) ? EINVAL : !shared_of(loop) ? ENOMEM : 0;
+    *error = !served ? EOPNOTSUPP : loop->closing ? ECANCELED : !may_bind(host, port) ? EINVAL : !shared_of(loop) ? ENOMEM : 0;
     ck_udp *udp = *error ? NULL : ck_alloc(loop, sizeof(*udp));
     if (!udp) {
         *error = *error ? *error : ENOMEM;

@@ -547,6 +547,23 @@ static void test_the_loop_closes_what_is_left(void)
     CHECK(ck_udp_send(udp, "x", 1, "10.0.0.1", 53) == CK_EXPIRED);
 }
 
+static void open_another(uint32_t udp)
+{
+    int error = 0;
+    CHECK(world.event == CK_UDP_EVENT_CLOSED && ck_udp_close(udp) == CK_EXPIRED);
+    CHECK(ck_udp_create("127.0.0.1", 0, 1, 0, &error) == 0 && error == ECANCELED);
+}
+
+static void test_none_is_opened_while_the_loop_closes(void)
+{
+    open_mail();
+    (void) open_on("127.0.0.1", 0);
+    (void) open_on("127.0.0.1", 0);
+    world.udp = open_another;
+    close_mail();
+    CHECK_LOG("udp 4 0 |udp 4 0 |");
+}
+
 static void test_stale_handles(void)
 {
     ck_datagram_stats stats;
@@ -743,6 +760,7 @@ int main(void)
     test_python_is_out_of_memory();
     test_closing_in_callbacks();
     test_the_loop_closes_what_is_left();
+    test_none_is_opened_while_the_loop_closes();
     test_stale_handles();
     for (uint64_t seed = 1; seed <= 3; seed++) {
         test_a_storm(seed);
