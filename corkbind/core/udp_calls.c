@@ -228,6 +228,13 @@ int ck_udp_uncork(uint32_t handle)
     return udp->depth;
 }
 
+int ck_udp_corks(uint32_t handle)
+{
+    int error;
+    const ck_udp *udp = udp_of(handle, &error);
+    return udp ? udp->depth : error;
+}
+
 int ck_udp_flush(uint32_t handle)
 {
     int error;

@@ -774,6 +774,7 @@ CK_EXPORT int ck_udp_send(uint32_t udp, const char *data, int length, const char
 CK_EXPORT int ck_udp_buffered(uint32_t udp);                                     /* [hot] bytes packed or waiting, addresses included */
 CK_EXPORT int ck_udp_cork(uint32_t udp);                                         /* [hot] nests */
 CK_EXPORT int ck_udp_uncork(uint32_t udp);                                       /* [hot] the outermost one sends */
+CK_EXPORT int ck_udp_corks(uint32_t udp);                                        /* [hot] how many are open, callbacks counted */
 CK_EXPORT int ck_udp_flush(uint32_t udp);                                        /* [hot] sends, and stays corked */
 CK_EXPORT int ck_udp_stats(uint32_t udp, ck_datagram_stats *stats);
 

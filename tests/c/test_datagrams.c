@@ -63,6 +63,7 @@ static void test_an_iteration_is_one_send(void)
 
 static void answer_thrice(uint32_t udp)
 {
+    CHECK(ck_udp_corks(udp) >= 1);
     for (int i = 0; i < 3; i++) {
         CHECK(send_text(udp, "answer") == 1);
     }
@@ -92,7 +93,8 @@ static void test_corks_nest(void)
     uint32_t udp = open_on("127.0.0.1", CK_UDP_MANUAL);
     CHECK(send_text(udp, "at once") == 1 && mail.sends == 1);
     CHECK(ck_udp_uncork(udp) == 0);
-    CHECK(ck_udp_cork(udp) == CK_OK && ck_udp_cork(udp) == CK_OK);
+    CHECK(ck_udp_corks(udp) == 0);
+    CHECK(ck_udp_cork(udp) == CK_OK && ck_udp_cork(udp) == CK_OK && ck_udp_corks(udp) == 2);
     CHECK(send_text(udp, "a") == 1 && send_text(udp, "b") == 1 && mail.sends == 1);
     CHECK(ck_udp_uncork(udp) == 1 && mail.sends == 1);
     CHECK(ck_udp_flush(udp) == CK_OK && mail.sends == 2);
@@ -575,7 +577,7 @@ static void test_stale_handles(void)
         CHECK(ck_udp_close(bad[i]) == CK_EXPIRED && ck_udp_port(bad[i]) == CK_EXPIRED);
         CHECK(ck_udp_send(bad[i], "x", 1, "10.0.0.1", 53) == CK_EXPIRED && ck_udp_buffered(bad[i]) == CK_EXPIRED);
         CHECK(ck_udp_cork(bad[i]) == CK_EXPIRED && ck_udp_uncork(bad[i]) == CK_EXPIRED);
-        CHECK(ck_udp_flush(bad[i]) == CK_EXPIRED && ck_udp_stats(bad[i], &stats) == CK_EXPIRED);
+        CHECK(ck_udp_corks(bad[i]) == CK_EXPIRED && ck_udp_flush(bad[i]) == CK_EXPIRED && ck_udp_stats(bad[i], &stats) == CK_EXPIRED);
         CHECK(ck_py_udp_address(bad[i]) == NULL && world.errors == i + 1);
     }
     close_mail();
