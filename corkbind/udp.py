@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from corkbind._ffi import calls
 from corkbind._ffi import constants as ck
-from corkbind._ffi.callbacks import datagrams, keep
+from corkbind._ffi.callbacks import datagrams
 from corkbind._ffi.loader import lib
-from corkbind.errors import ConnectionClosed, CorkbindError, WrongThread
+from corkbind.errors import CorkbindError, SocketClosed, WrongThread
 from corkbind.exchange import as_coroutine
 from corkbind.fields import BytesLike
-from corkbind.flow import is_coroutine_function
 from corkbind.loop import Loop
 from corkbind.tasks import running_task
 from corkbind.udp_arguments import (
@@ -30,23 +28,20 @@ from corkbind.udp_arguments import (
     plain_address,
     with_number_of_zone,
 )
+from corkbind.udp_corking import MODES, UdpCorking, _ck_udp_flush
 from corkbind.udp_inbox import Inbox
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Coroutine
     from types import TracebackType
 
     from typing_extensions import Self
 
-_T = TypeVar("_T")
 DataHandler = Callable[..., Any]
 
 # Hot rows: exact types only.
 _ck_udp_send_to: Callable[[int, bytes, str, int], int] = lib.ck_udp_send_to
-_ck_udp_cork: Callable[[int], int] = lib.ck_udp_cork
-_ck_udp_uncork: Callable[[int], int] = lib.ck_udp_uncork
-_ck_udp_flush: Callable[[int], int] = lib.ck_udp_flush
 _ck_udp_buffered: Callable[[int], int] = lib.ck_udp_buffered
 
 _IN_MEMORY: Final = "a Loopback has no datagrams: open a UdpSocket on a loop of sockets"
@@ -61,7 +56,7 @@ class DatagramDetails(NamedTuple):
     ecn: int
 
 
-class UdpSocket:
+class UdpSocket(UdpCorking):
     """Be a datagram socket.
 
     Args:
@@ -73,10 +68,11 @@ class UdpSocket:
         on_drain: called with (udp) when all that waited for the kernel has left.
         on_error: called with (udp, error, address) when the kernel has refused what was
             sent, once an iteration: an OSError, and whom the last of these was for.
-        cork: "auto" packs what is sent outside a callback until the end of the iteration,
-            "manual" sends it at once.
+        cork: what is sent outside any cork. "auto" packs it until the end of the iteration,
+            "manual" sends it at once, "warn" is auto and reports each place in the source
+            once, "strict" raises UncorkedWrite. Callbacks run corked.
         details: give `on_data`, and who asks, a `DatagramDetails` as well.
-        max_backpressure: bytes that may wait for the kernel; what is sent beyond is dropped.
+        max_backlog: bytes that may wait for the kernel; what is sent beyond is dropped.
         max_queue: datagrams that may wait for `receive`; what comes beyond is dropped.
         max_running: coroutines of `on_data` that may run; what comes beyond is dropped.
 
@@ -90,7 +86,7 @@ class UdpSocket:
     """
 
     __slots__ = (
-        *("_counted", "_details", "_drains", "_handle", "_host", "_inbox", "_loop", "_lost", "_max_running", "_on_data"),
+        *("_counted", "_details", "_drains", "_guard", "_host", "_inbox", "_loop", "_lost", "_max_running", "_on_data"),
         *("_on_drain", "_on_error", "_own", "_peer", "_port", "_running", "_tasks", "__weakref__"),
     )
 
@@ -105,16 +101,17 @@ class UdpSocket:
         on_error: Callable[[UdpSocket, OSError, tuple[str, int]], object] | None = None,
         cork: str = "auto",
         details: bool = False,
-        max_backpressure: int = 1024 * 1024,
+        max_backlog: int = 1024 * 1024,
         max_queue: int = 1024,
         max_running: int = 1024,
     ) -> None:
         check_address(host, port)
         check_handlers(on_data=on_data, on_drain=on_drain, on_error=on_error)
-        check_numbers(max_backpressure=max_backpressure, max_queue=max_queue, max_running=max_running)
-        if cork not in ("auto", "manual"):
-            raise ValueError(f"cork must be 'auto' or 'manual', not {cork!r}")
-        self._handle = 0
+        check_numbers(max_backlog=max_backlog, max_queue=max_queue, max_running=max_running)
+        if cork not in MODES:
+            raise ValueError(f"cork must be one of {', '.join(map(repr, MODES))}, not {cork!r}")
+        self._guard = MODES[cork]
+        self._handle = self._blocks = 0
         self._on_data, self._on_drain, self._on_error = on_data, on_drain, on_error
         self._details = details
         self._max_running = max_running
@@ -130,7 +127,7 @@ class UdpSocket:
         self._own = loop is None
         self._loop = Loop() if loop is None else loop
         try:
-            self._open(host, port, max_backpressure, cork == "manual")
+            self._open(host, port, max_backlog, cork == "manual")
         except BaseException:
             self._leave_loop()
             raise
@@ -142,6 +139,7 @@ class UdpSocket:
         self._handle = calls.udp_create(host, port, backlog, flags)
         self._host, self._port = lib.ck_py_udp_address(self._handle)
         datagrams[self._handle] = self
+        self._loop.own(self)
 
     # -- Sending --
 
@@ -155,11 +153,14 @@ class UdpSocket:
         Raises:
             ValueError: no address or port, of a family that the socket has not, or more
                 than a datagram holds: 65507 bytes, 65527 over IPv6.
-            ConnectionClosed: the socket is closed.
+            SocketClosed: the socket is closed.
+            UncorkedWrite: `cork="strict"`, and this is outside any cork.
             WrongThread: it belongs to another thread.
         """
         if type(data) is not bytes:
             data = datagram_bytes(data)
+        if self._guard is not None:
+            self._guard(self)
         try:
             if len(address) != 2:
                 address = plain_address(address)
@@ -177,45 +178,11 @@ class UdpSocket:
 
         Raises:
             CorkbindError: `on_data` is not running, or has waited.
-            ValueError, ConnectionClosed, WrongThread: as send.
+            ValueError, SocketClosed, WrongThread: as send.
         """
         if self._peer is None:
             raise CorkbindError("reply() answers the datagram that on_data runs for: elsewhere use send(data, address)")
         return self.send(data, self._peer)
-
-    def cork(self, callback: Callable[[UdpSocket], _T]) -> _T:
-        """Run `callback(udp)` corked: what it sends leaves in one system call. Return what it returned.
-
-        Raises:
-            TypeError: `callback` is a coroutine function, which could not stay corked across its waits.
-            ConnectionClosed, WrongThread: as send.
-        """
-        if is_coroutine_function(callback):
-            raise TypeError("cork() takes a plain function: a coroutine's datagrams are packed for each iteration")
-        with self.corked():
-            return callback(self)
-
-    @contextmanager
-    def corked(self) -> Iterator[UdpSocket]:
-        """Cork for a block: `with udp.corked(): ...`. A wait inside sends what is packed.
-
-        Raises:
-            ConnectionClosed, WrongThread: as send.
-        """
-        handle = self._handle
-        self._check(_ck_udp_cork(handle), "cork the socket")
-        try:
-            yield self
-        finally:
-            _ck_udp_uncork(handle)
-
-    def flush(self) -> None:
-        """Send what is packed now.
-
-        Raises:
-            ConnectionClosed, WrongThread: as send.
-        """
-        self._check(_ck_udp_flush(self._handle), "flush")
 
     @property
     def buffered_amount(self) -> int:
@@ -226,7 +193,7 @@ class UdpSocket:
         """Send what is packed, and wait until the kernel has taken it.
 
         Raises:
-            ConnectionClosed: the socket was closed first.
+            SocketClosed: the socket was closed first.
             WrongThread: it belongs to another thread.
         """
         self.flush()
@@ -243,7 +210,7 @@ class UdpSocket:
         """Return the next datagram: (data, address), or (data, address, details) where they are asked for.
 
         Raises:
-            ConnectionClosed: the socket is closed, and none is left.
+            SocketClosed: the socket is closed, and none is left.
             CorkbindError: there is an `on_data`, which is given them.
             WrongThread: it belongs to another thread.
         """
@@ -264,7 +231,7 @@ class UdpSocket:
     async def __anext__(self) -> tuple[Any, ...]:
         try:
             return await self.receive()
-        except ConnectionClosed:
+        except SocketClosed:
             raise StopAsyncIteration from None
 
     # -- What the core calls --
@@ -295,15 +262,14 @@ class UdpSocket:
                 if value is not None and isinstance(value, Awaitable):
                     self._begin(as_coroutine(value))
             except BaseException as error:
-                keep(error)
+                self._loop.report(error)
             if not self._handle:
                 break
         self._peer = None
 
     def _begin(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run a coroutine of `on_data` as a task, its first segment now where that can be."""
-        bridge = self._loop._bridge
-        if bridge.attached is None:
+        if self._loop._bridge.attached is None:
             work.close()
             raise CorkbindError("on_data is a coroutine function, and no asyncio loop runs here")
         if self._running >= self._max_running:
@@ -311,20 +277,18 @@ class UdpSocket:
             self._lost += 1
             return
         self._running += 1
-        following = self._follow(work)
-        if not bridge.start(following, "on_data"):
-            bridge.start_later(following, "on_data")
+        self._loop.start(self._follow(work), "on_data")
 
     async def _follow(self, work: Coroutine[Any, Any, Any]) -> None:
         task = running_task(self._loop._bridge.loop)
         self._tasks.add(task)
         try:
             await work
-        except ConnectionClosed as error:
+        except SocketClosed as error:
             if self._handle:  # else it was closed meanwhile, which is no failure
-                keep(error)
+                self._loop.report(error)
         except Exception as error:
-            keep(error)
+            self._loop.report(error)
         finally:
             self._running -= 1
             self._tasks.discard(task)
@@ -399,13 +363,9 @@ class UdpSocket:
 
     def _leave_loop(self) -> None:
         """Give up a loop of our own; inside a step that has to wait for its end."""
-        if not self._own or self._loop.closed:
-            return
-        self._own = False
-        if lib.ck_loop_busy() > 0:
-            self._loop.defer(self._loop.close)
-        else:
-            self._loop.close()
+        self._loop.disown(self)
+        if self._own:
+            self._loop.close_soon()
 
     def __enter__(self) -> Self:
         return self
@@ -437,5 +397,5 @@ class UdpSocket:
         return bad_address(address)
 
 
-def _closed(doing: str) -> ConnectionClosed:
-    return ConnectionClosed(ck.CK_ABORT_SERVER, f"cannot {doing}: the socket is closed")
+def _closed(doing: str) -> SocketClosed:
+    return SocketClosed(0, f"cannot {doing}: the socket is closed")

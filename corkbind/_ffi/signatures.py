@@ -232,6 +232,7 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_udp_buffered", c_int, HOT),
     Row("ck_udp_cork", c_int, HOT),
     Row("ck_udp_uncork", c_int, HOT),
+    Row("ck_udp_corks", c_int, HOT),
     Row("ck_udp_flush", c_int, HOT),
     Row("ck_udp_stats", c_int, (c_uint, POINTER(ck_datagram_stats))),
     # Sockets without HTTP

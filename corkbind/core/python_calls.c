@@ -153,6 +153,7 @@ OF_HANDLE(ck_ws_buffered)
 OF_HANDLE(ck_udp_buffered)
 OF_HANDLE(ck_udp_cork)
 OF_HANDLE(ck_udp_uncork)
+OF_HANDLE(ck_udp_corks)
 OF_HANDLE(ck_udp_flush)
 OF_HANDLE(ck_socket_cork)
 OF_HANDLE(ck_socket_uncork)
@@ -255,7 +256,8 @@ static method_definition definitions[] = {
     NONE(ck_loop_step), NONE(ck_corked),
     ONE(ck_keep), ONE(ck_release), ONE(ck_alive), ONE(ck_cork), ONE(ck_uncork), ONE(ck_flush), ONE(ck_has_started),
     ONE(ck_want_writable), ONE(ck_fail), ONE(ck_ws_cork), ONE(ck_ws_uncork), ONE(ck_ws_flush), ONE(ck_ws_buffered),
-    ONE(ck_udp_buffered), ONE(ck_udp_cork), ONE(ck_udp_uncork), ONE(ck_udp_flush), SOME(ck_udp_send_to),
+    ONE(ck_udp_buffered), ONE(ck_udp_cork), ONE(ck_udp_uncork), ONE(ck_udp_corks),
+    ONE(ck_udp_flush), SOME(ck_udp_send_to),
     ONE(ck_py_method), ONE(ck_py_target), ONE(ck_py_path), ONE(ck_py_query), ONE(ck_py_host), ONE(ck_py_headers),
     ONE(ck_py_body_take), ONE(ck_socket_cork), ONE(ck_socket_uncork), ONE(ck_socket_flush), ONE(ck_socket_buffered),
     SOME(ck_status), SOME(ck_body_ask), SOME(ck_ws_pause), SOME(ck_py_parameter), SOME(ck_status_line), SOME(ck_write),

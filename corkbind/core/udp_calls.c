@@ -89,7 +89,7 @@ uint32_t ck_udp_create(const char *host, int port, uint64_t backlog, int flags, 
 {
     ck_loop *loop = ck_loop_current();
     bool served = loop && !loop->in_memory && loop->callbacks.udp;
-    *error = !served ? EOPNOTSUPP : !may_bind(host, port) ? EINVAL : !shared_of(loop) ? ENOMEM : 0;
+    *error = !served ? EOPNOTSUPP : loop->closing ? ECANCELED : !may_bind(host, port) ? EINVAL : !shared_of(loop) ? ENOMEM : 0;
     ck_udp *udp = *error ? NULL : ck_alloc(loop, sizeof(*udp));
     if (!udp) {
         *error = *error ? *error : ENOMEM;
@@ -226,6 +226,13 @@ int ck_udp_uncork(uint32_t handle)
         ck_udp_send_packed(udp);
     }
     return udp->depth;
+}
+
+int ck_udp_corks(uint32_t handle)
+{
+    int error;
+    const ck_udp *udp = udp_of(handle, &error);
+    return udp ? udp->depth : error;
 }
 
 int ck_udp_flush(uint32_t handle)

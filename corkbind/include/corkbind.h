@@ -758,7 +758,7 @@ CK_EXPORT const struct ck_api *ck_api_table(void);
  * before datagrams are dropped; the flags are CK_UDP_. All sockets of a loop share a
  * buffer of 1024 packets for receiving and one for sending, touched as they are used.
  * Returns its handle, or 0 with *error set to an errno: EINVAL for what is no address,
- * EOPNOTSUPP without a loop of sockets. */
+ * EOPNOTSUPP without a loop of sockets, ECANCELED while that is being closed. */
 CK_EXPORT uint32_t ck_udp_create(const char *host, int port, uint64_t backlog, int flags, int *error);
 /* Sends what is packed, and closes. No callback runs any more, CK_UDP_EVENT_CLOSED neither. */
 CK_EXPORT int ck_udp_close(uint32_t udp);
@@ -774,6 +774,7 @@ CK_EXPORT int ck_udp_send(uint32_t udp, const char *data, int length, const char
 CK_EXPORT int ck_udp_buffered(uint32_t udp);                                     /* [hot] bytes packed or waiting, addresses included */
 CK_EXPORT int ck_udp_cork(uint32_t udp);                                         /* [hot] nests */
 CK_EXPORT int ck_udp_uncork(uint32_t udp);                                       /* [hot] the outermost one sends */
+CK_EXPORT int ck_udp_corks(uint32_t udp);                                        /* [hot] how many are open, callbacks counted */
 CK_EXPORT int ck_udp_flush(uint32_t udp);                                        /* [hot] sends, and stays corked */
 CK_EXPORT int ck_udp_stats(uint32_t udp, ck_datagram_stats *stats);
 

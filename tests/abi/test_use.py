@@ -78,6 +78,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "app_native",
         "udp",
         "udp_arguments",
+        "udp_corking",
         "udp_inbox",
         "app_names",
         "inspector.report",

@@ -81,6 +81,7 @@ static inline int m_recvmmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messa
     (void) sys, (void) flags;
     mail.receives++;
     if (mail.receive_error || fd != mail.receiver || mail.in_count == 0) {
+        fd_of(fd)->count = fd == mail.receiver ? fd_of(fd)->count : 0; /* another has opened since */
         errno = mail.receive_error ? mail.receive_error : EAGAIN;
         return -1;
     }
@@ -95,6 +96,7 @@ static inline int m_recvmmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messa
         memcpy(header->msg_iov[0].iov_base, next->data, next->length < sizeof(next->data) ? next->length : sizeof(next->data));
         messages[n].msg_len = (unsigned int) next->length;
     }
+    mail.in_first = mail.in_count ? mail.in_first : 0;
     fd_of(fd)->count = (uint64_t) mail.in_count;
     world.moved++;
     return (int) n;
@@ -138,6 +140,48 @@ static inline void make_room(int datagrams)
     mail.room = datagrams;
     for (int i = 0; i < FDS_MAX; i++) {
         world.fds[i].full = false;
+    }
+}
+
+/* ---- Memory: buffers of packets are used again, since making one takes long under sanitizers ---- */
+
+enum { BUFFER_LEAST = 16 << 20, BUFFERS_KEPT = 2 };
+
+static struct {
+    void *memory;
+    bool taken;
+} buffers[BUFFERS_KEPT];
+
+static inline void *m_alloc(struct us_sys_t *sys, size_t size)
+{
+    for (int i = 0; size >= BUFFER_LEAST && i < BUFFERS_KEPT; i++) {
+        if (!buffers[i].taken) {
+            buffers[i].memory = buffers[i].memory ? buffers[i].memory : malloc(size);
+            buffers[i].taken = !out_of_memory();
+            world.memory += buffers[i].taken;
+            return buffers[i].taken ? buffers[i].memory : NULL;
+        }
+    }
+    return s_alloc(sys, size);
+}
+
+static inline void m_release(struct us_sys_t *sys, void *memory)
+{
+    for (int i = 0; i < BUFFERS_KEPT; i++) {
+        if (memory && buffers[i].memory == memory) {
+            buffers[i].taken = false;
+            world.memory--;
+            return;
+        }
+    }
+    s_release(sys, memory);
+}
+
+static inline void free_buffers(void)
+{
+    for (int i = 0; i < BUFFERS_KEPT; i++) {
+        CHECK(!buffers[i].taken);
+        free(buffers[i].memory);
     }
 }
 
@@ -190,6 +234,8 @@ static inline void reset_mail(void)
     reset_faulty_world();
     memset(&mail, 0, sizeof(mail));
     mail.room = UNLIMITED;
+    world.sys.alloc = m_alloc;
+    world.sys.release = m_release;
     world.sys.socket = m_socket;
     world.sys.bind = m_bind;
     world.sys.getsockname = m_getsockname;

@@ -63,6 +63,7 @@ static void test_an_iteration_is_one_send(void)
 
 static void answer_thrice(uint32_t udp)
 {
+    CHECK(ck_udp_corks(udp) >= 1);
     for (int i = 0; i < 3; i++) {
         CHECK(send_text(udp, "answer") == 1);
     }
@@ -92,7 +93,8 @@ static void test_corks_nest(void)
     uint32_t udp = open_on("127.0.0.1", CK_UDP_MANUAL);
     CHECK(send_text(udp, "at once") == 1 && mail.sends == 1);
     CHECK(ck_udp_uncork(udp) == 0);
-    CHECK(ck_udp_cork(udp) == CK_OK && ck_udp_cork(udp) == CK_OK);
+    CHECK(ck_udp_corks(udp) == 0);
+    CHECK(ck_udp_cork(udp) == CK_OK && ck_udp_cork(udp) == CK_OK && ck_udp_corks(udp) == 2);
     CHECK(send_text(udp, "a") == 1 && send_text(udp, "b") == 1 && mail.sends == 1);
     CHECK(ck_udp_uncork(udp) == 1 && mail.sends == 1);
     CHECK(ck_udp_flush(udp) == CK_OK && mail.sends == 2);
@@ -547,6 +549,23 @@ static void test_the_loop_closes_what_is_left(void)
     CHECK(ck_udp_send(udp, "x", 1, "10.0.0.1", 53) == CK_EXPIRED);
 }
 
+static void open_another(uint32_t udp)
+{
+    int error = 0;
+    CHECK(world.event == CK_UDP_EVENT_CLOSED && ck_udp_close(udp) == CK_EXPIRED);
+    CHECK(ck_udp_create("127.0.0.1", 0, 1, 0, &error) == 0 && error == ECANCELED);
+}
+
+static void test_none_is_opened_while_the_loop_closes(void)
+{
+    open_mail();
+    (void) open_on("127.0.0.1", 0);
+    (void) open_on("127.0.0.1", 0);
+    world.udp = open_another;
+    close_mail();
+    CHECK_LOG("udp 4 0 |udp 4 0 |");
+}
+
 static void test_stale_handles(void)
 {
     ck_datagram_stats stats;
@@ -558,9 +577,165 @@ static void test_stale_handles(void)
         CHECK(ck_udp_close(bad[i]) == CK_EXPIRED && ck_udp_port(bad[i]) == CK_EXPIRED);
         CHECK(ck_udp_send(bad[i], "x", 1, "10.0.0.1", 53) == CK_EXPIRED && ck_udp_buffered(bad[i]) == CK_EXPIRED);
         CHECK(ck_udp_cork(bad[i]) == CK_EXPIRED && ck_udp_uncork(bad[i]) == CK_EXPIRED);
-        CHECK(ck_udp_flush(bad[i]) == CK_EXPIRED && ck_udp_stats(bad[i], &stats) == CK_EXPIRED);
+        CHECK(ck_udp_corks(bad[i]) == CK_EXPIRED && ck_udp_flush(bad[i]) == CK_EXPIRED && ck_udp_stats(bad[i], &stats) == CK_EXPIRED);
         CHECK(ck_py_udp_address(bad[i]) == NULL && world.errors == i + 1);
     }
+    close_mail();
+}
+
+/* ---- A storm: anything in any order, in every callback ---- */
+
+enum { STORM_SOCKETS = 8, STORM_STEPS = 3000 };
+
+static struct {
+    uint64_t random;
+    uint32_t udp[STORM_SOCKETS];
+    unsigned number[STORM_SOCKETS]; /* of the socket, among all that there were */
+    unsigned sockets;
+    unsigned taken[STORM_SOCKETS];  /* datagrams that it has taken */
+    int checked;                    /* of what has left */
+    int last_of[STORM_STEPS * 4];   /* the number of the last datagram of each socket that has left */
+    int depth;
+    long events;
+} storm;
+
+static unsigned draw(unsigned below)
+{
+    storm.random ^= storm.random << 13;
+    storm.random ^= storm.random >> 7;
+    storm.random ^= storm.random << 17;
+    return (unsigned) (storm.random >> 33) % below;
+}
+
+/* What has left of a socket is in the order in which it was sent. */
+static void check_order(void)
+{
+    for (; storm.checked < mail.out_count; storm.checked++) {
+        int socket = 0, number = -1;
+        CHECK(sscanf(mail.out[storm.checked % MAIL_MAX].data, "%d %d", &socket, &number) == 2);
+        CHECK(number > storm.last_of[socket]);
+        storm.last_of[socket] = number;
+    }
+}
+
+/* All that it has taken has left, was refused, or still waits. */
+static void check_books(unsigned i, bool all_gone)
+{
+    ck_datagram_stats stats = counted(storm.udp[i]);
+    uint64_t done = stats.datagrams + stats.failed;
+    CHECK(all_gone ? done == storm.taken[i] : done <= storm.taken[i]);
+    CHECK((done == storm.taken[i]) == (ck_udp_buffered(storm.udp[i]) == 0));
+}
+
+static void storm_opens(unsigned i)
+{
+    int error = 0;
+    if (storm.udp[i] || storm.sockets >= sizeof(storm.last_of) / sizeof(storm.last_of[0])) {
+        return;
+    }
+    uint64_t backlog = draw(2) ? 200000 : 300;
+    storm.udp[i] = ck_udp_create("127.0.0.1", 0, backlog, draw(2) ? CK_UDP_MANUAL : 0, &error);
+    CHECK(storm.udp[i] != 0);
+    storm.number[i] = storm.sockets++;
+    storm.last_of[storm.number[i]] = -1;
+    storm.taken[i] = 0;
+}
+
+static void storm_sends(unsigned i, unsigned most)
+{
+    for (unsigned n = draw(most); n > 0 && storm.udp[i]; n--) {
+        char text[32];
+        int length = snprintf(text, sizeof(text), "%u %u", storm.number[i], storm.taken[i]);
+        int result = ck_udp_send(storm.udp[i], text, length, "10.0.0.1", draw(10) ? 53 : 99);
+        CHECK(result == 1 || result == 0);
+        storm.taken[i] += result == 1;
+    }
+}
+
+static void storm_acts(void)
+{
+    unsigned i = draw(STORM_SOCKETS);
+    switch (draw(12)) {
+    case 0:
+        storm_opens(i);
+        break;
+    case 1:
+        if (storm.udp[i] && draw(3) == 0) {
+            check_books(i, false);
+            CHECK(ck_udp_close(storm.udp[i]) == CK_OK);
+            storm.udp[i] = 0;
+        }
+        break;
+    case 2:
+        (void) ck_udp_cork(storm.udp[i]);
+        break;
+    case 3:
+        (void) ck_udp_uncork(storm.udp[i]);
+        break;
+    case 4:
+        (void) ck_udp_flush(storm.udp[i]);
+        break;
+    case 5:
+        make_room(draw(2) ? UNLIMITED : (int) draw(20));
+        break;
+    case 6:
+        mail.send_error = draw(2) ? EPERM : 0;
+        mail.bad_port = 99;
+        break;
+    case 7:
+        mail.receive_error = draw(4) ? 0 : ENOMEM;
+        break;
+    case 8:
+        if (mail.in_first + mail.in_count < MAIL_MAX && mail.receiver && fd_of(mail.receiver)->kind == FD_DATAGRAMS) {
+            post("x");
+        }
+        break;
+    default:
+        storm_sends(i, draw(20) ? 5 : 1500);
+    }
+}
+
+static void storm_answers(uint32_t udp)
+{
+    (void) udp;
+    storm.events++;
+    if (storm.depth++ < 1) {
+        for (unsigned n = draw(4); n > 0; n--) {
+            storm_acts();
+        }
+    }
+    storm.depth--;
+    forget_log();
+}
+
+static void test_a_storm(uint64_t seed)
+{
+    memset(&storm, 0, sizeof(storm));
+    storm.random = seed * 0x9e3779b97f4a7c15u + 1;
+    open_mail();
+    world.udp = storm_answers;
+    for (int step = 0; step < STORM_STEPS; step++) {
+        storm_acts();
+        if (draw(4) == 0) {
+            world.deferred = 0;
+            CHECK(ck_loop_step() >= 0);
+        }
+        if (draw(50) == 0) {
+            pass_ms(150);
+        }
+        check_order();
+    }
+    world.udp = NULL;
+    mail.receive_error = mail.send_error = 0;
+    make_room(UNLIMITED);
+    go();
+    check_order();
+    for (unsigned i = 0; i < STORM_SOCKETS; i++) {
+        if (storm.udp[i]) {
+            check_books(i, true);
+        }
+    }
+    CHECK(storm.events > 100 && storm.checked > 1000);
     close_mail();
 }
 
@@ -587,6 +762,11 @@ int main(void)
     test_python_is_out_of_memory();
     test_closing_in_callbacks();
     test_the_loop_closes_what_is_left();
+    test_none_is_opened_while_the_loop_closes();
     test_stale_handles();
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        test_a_storm(seed);
+    }
+    free_buffers();
     return checks_done();
 }

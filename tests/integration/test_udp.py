@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from harness import HERE, ROOT, SECONDS, Peer, environment, serve, strace
 
-from corkbind import ConnectionClosed, CorkbindError, DatagramDetails, Loop, UdpSocket
+from corkbind import CorkbindError, DatagramDetails, Loop, SocketClosed, UdpSocket
 
 pytestmark = pytest.mark.filterwarnings("error")
 InLoop = Callable[..., Any]
@@ -398,7 +398,7 @@ def test_closing_in_callbacks(in_loop: InLoop) -> None:
         seen.append(data)
         udp.send(b"last words", address)
         udp.close()  # the rest of the batch is not heard
-        with pytest.raises(ConnectionClosed):
+        with pytest.raises(SocketClosed):
             udp.send(b"x", address)
 
     async def main() -> None:
@@ -509,7 +509,7 @@ def on_data(udp, data, address):
     if os.fork() == 0:
         try:
             udp.send(b"from the child", address)
-        except ConnectionClosed as error:
+        except SocketClosed as error:
             print("child:", error, flush=True)
         os._exit(0)
     os.wait()

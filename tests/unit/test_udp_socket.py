@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from corkbind import App, ConnectionClosed, CorkbindError, DatagramDetails, Loop, UdpSocket, WrongThread
+from corkbind import App, CorkbindError, DatagramDetails, Loop, SocketClosed, UdpSocket, UncorkedWrite, WrongThread
 from corkbind import udp as module
 from corkbind._ffi import constants as ck
+from corkbind._ffi.loader import lib
 from corkbind.udp_inbox import Inbox
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -40,10 +41,10 @@ def udp() -> Iterator[UdpSocket]:
         ({"on_data": "x"}, TypeError, "on_data must be a function, not str"),
         ({"on_drain": asyncio.sleep}, TypeError, "on_drain takes a plain function"),
         ({"on_error": 1}, TypeError, "on_error must be a function"),
-        ({"cork": "strict"}, ValueError, "'auto' or 'manual'"),
+        ({"cork": "none"}, ValueError, "one of 'auto', 'manual', 'warn', 'strict', not 'none'"),
         ({"max_queue": -1}, ValueError, "max_queue must be from 0 on"),
         ({"max_running": 1.5}, TypeError, "max_running must be int"),
-        ({"max_backpressure": 2**63}, ValueError, "max_backpressure"),
+        ({"max_backlog": 2**63}, ValueError, "max_backlog"),
     ],
 )
 def test_what_it_cannot_be_made_of(wrong: dict[str, Any], error: type[Exception], text: str) -> None:
@@ -159,6 +160,48 @@ def test_cork_takes_plain_functions(udp: UdpSocket) -> None:
     assert udp.stats()["sends"] == 1
 
 
+def test_corks_by_hand(udp: UdpSocket) -> None:
+    with pytest.raises(CorkbindError, match="without cork"):
+        udp.uncork()
+    udp.cork()
+    udp.cork()
+    assert udp.is_corked
+    udp.send(b"x", SOMEBODY)
+    udp.uncork()
+    assert udp.stats()["sends"] == 0
+    udp.uncork()
+    assert udp.stats()["sends"] == 1
+    assert not udp.is_corked
+    with udp.corked():
+        udp.close()
+    with pytest.raises(CorkbindError, match="without cork"):
+        udp.uncork()
+
+
+def test_strict_wants_a_cork() -> None:
+    with UdpSocket(cork="strict") as udp:
+        with pytest.raises(UncorkedWrite, match=r"test_udp_socket\.py:\d+: udp\.send\(\) outside any cork"):
+            udp.send(b"x", SOMEBODY)
+        with udp.corked():
+            udp.send(b"x", SOMEBODY)
+        udp._on_data = lambda udp, data, address: udp.reply(data)
+        lib.ck_udp_cork(udp._handle)  # as around a callback
+        udp.core_udp(ck.CK_UDP_EVENT_DATA, [(b"x", SOMEBODY)], 1)
+        lib.ck_udp_uncork(udp._handle)
+        assert udp.stats()["datagrams"] == 2
+
+
+def test_warn_says_each_place_once(caplog: pytest.LogCaptureFixture) -> None:
+    with UdpSocket(cork="warn") as udp:
+        for _ in range(3):
+            udp.send(b"x", SOMEBODY)
+        with udp.corked():
+            udp.send(b"x", SOMEBODY)
+        (record,) = caplog.records
+        assert (record.levelname, record.name) == ("WARNING", "corkbind.cork")
+        assert "test_udp_socket.py" in record.getMessage()
+
+
 # -- The end --
 
 
@@ -172,11 +215,11 @@ def test_after_the_end() -> None:
     assert udp.stats()["datagrams"] == 1
     assert repr(udp) == f"<UdpSocket 127.0.0.1 port {udp.local_address[1]}, closed>"
     for use in (lambda: udp.send(b"x", SOMEBODY), udp.flush, lambda: udp.cork(print)):
-        with pytest.raises(ConnectionClosed, match="the socket is closed"):
+        with pytest.raises(SocketClosed, match="the socket is closed"):
             use()
-    with pytest.raises(ConnectionClosed):
+    with pytest.raises(SocketClosed):
         asyncio.run(udp.receive())
-    with pytest.raises(ConnectionClosed):
+    with pytest.raises(SocketClosed):
         asyncio.run(udp.drained())
 
     async def iterate() -> list[Any]:
@@ -190,7 +233,7 @@ def test_the_loop_takes_it_along() -> None:
     udp = UdpSocket(loop)
     loop.close()
     assert udp.closed
-    with pytest.raises(ConnectionClosed):
+    with pytest.raises(SocketClosed):
         udp.send(b"x", SOMEBODY)
     assert set(udp.stats().values()) == {0}
 
@@ -238,7 +281,7 @@ def test_drained_tells_all_who_wait(udp: UdpSocket, monkeypatch: pytest.MonkeyPa
         late = asyncio.create_task(udp.drained())
         await asyncio.sleep(0)
         udp.close()
-        with pytest.raises(ConnectionClosed, match="wait for the kernel"):
+        with pytest.raises(SocketClosed, match="wait for the kernel"):
             await late
 
     asyncio.run(main())

@@ -423,7 +423,12 @@ static void creation_fails_whole(void) {
     static const struct { enum call call; int error; } faulty[] = {{CALL_ALLOC, ENOMEM}, {CALL_SOCKET, EMFILE}, {CALL_BIND, EACCES},
         {CALL_GETSOCKNAME, ENOBUFS}, {CALL_EPOLL_CTL, ENOSPC}, {CALL_TIMERFD_CREATE, EMFILE}};
     open_loop();
-    for (int i = 0; i < 6; i++) {
+#ifdef LIBUS_USE_EPOLL
+    const int count = 6;
+#else
+    const int count = 5; /* a timer is no descriptor */
+#endif
+    for (int i = 0; i < count; i++) {
         fail_next(faulty[i].call, faulty[i].error, 9);
         CHECK(us_create_udp_socket(loop, NULL, count_packets, NULL, "127.0.0.1", 0, NULL) == NULL);
         CHECK_EQUAL(errno, faulty[i].error);
