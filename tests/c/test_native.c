@@ -117,6 +117,24 @@ static void test_names_of_routes(void)
     close_server();
 }
 
+static void test_a_domain(void)
+{
+    int method = -1, error = 1;
+    const char *pattern = NULL;
+    open_native();
+    uint32_t domain = ck_app_domain(world.app, "b.example", 9, &error);
+    CHECK(domain && error == CK_OK);
+    CHECK(ck_app_route_native(domain, ck_method_id("GET", 3), "/c", 2, answer, &marker, -1) == 0);
+    CHECK(ck_app_native_route(world.app, 0, &method, &pattern) == 11 && memcmp(pattern, "b.example/c", 11) == 0);
+    peer *client = dial();
+    feed(client, GET("/c") "GET /c HTTP/1.1\r\nHost: b.example\r\n\r\n");
+    CHECK(strncmp(heard(client), "HTTP/1.1 404 ", 13) == 0 && strstr(heard(client), "A: b\r\n"));
+    CHECK(!ck_app_loop(domain, &error) && error == CK_EXPIRED);
+    CHECK(ck_app_on_destroy(domain, NULL, NULL) == CK_EXPIRED);
+    close_server();
+    CHECK(ck_app_route_native(domain, 0, "/c", 2, answer, &marker, -1) == CK_EXPIRED);
+}
+
 static void test_what_is_refused(void)
 {
     open_native();
@@ -615,6 +633,7 @@ int main(void)
     test_a_route_that_yields_to_python();
     test_routes_added_by_a_handler();
     test_names_of_routes();
+    test_a_domain();
     test_what_is_refused();
     test_the_request();
     test_later();
