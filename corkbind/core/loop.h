@@ -66,7 +66,7 @@ void ck_loop_resume_cancel(ck_loop *loop, struct ck_connection *connection);
 /* Returns the current Date field line, CK_DATE_LENGTH bytes. */
 const char *ck_loop_date(ck_loop *loop);
 
-/* Keeps what ck_tls_error returns. */
+/* Says what ck_tls_error returns; `text` is borrowed until the next call. */
 void ck_tls_error_note(const char *text);
 
 void *ck_alloc(ck_loop *loop, size_t size);

@@ -126,27 +126,47 @@ void ck_app_tell_end(ck_app *app)
     }
 }
 
+static ck_native *native_new(ck_loop *loop, const ck_domain *domain, const char *pattern, size_t length)
+{
+    size_t name = domain ? domain->length : 0;
+    if (length > INT_MAX / 2 || name > INT_MAX / 2) {
+        return NULL;
+    }
+    ck_native *native = ck_alloc(loop, sizeof(*native) + name + length);
+    if (!native) {
+        return NULL;
+    }
+    if (domain) {
+        memcpy(native->pattern, domain->name, name);
+    }
+    if (length) {
+        memcpy(native->pattern + name, pattern, length);
+    }
+    native->length = (int) (name + length);
+    return native;
+}
+
 int ck_app_route_native(uint32_t handle, int method, const char *pattern, size_t length,
     void (*handler)(uint32_t exchange, void *user), void *user, int64_t body_limit)
 {
-    int error;
-    ck_app *app = app_of(handle, &error);
-    if (!app) {
+    int error, kind;
+    ck_app *app;
+    const ck_routers *routers = ck_routers_of(handle, &app, &error);
+    if (!routers) {
         return error;
     }
-    if (!handler || length > INT_MAX) {
+    if (!handler) {
         return -EINVAL;
     }
-    ck_native *native = ck_alloc(app->loop, sizeof(*native) + length);
+    ck_native *native = native_new(app->loop, ck_loop_object(handle, CK_KIND_DOMAIN, &kind), pattern, length);
     if (!native) {
         return -ENOMEM;
     }
-    *native = (ck_native) {.handler = handler, .user = user, .method = method, .length = (int) length};
-    if (length) {
-        memcpy(native->pattern, pattern, length);
-    }
+    native->handler = handler;
+    native->user = user;
+    native->method = method;
     ck_route route = {.body_limit = body_limit, .native = native};
-    error = ck_app_add_route(app, app->routers.http, method, pattern, length, route);
+    error = ck_app_add_route(app, routers->http, method, pattern, length, route);
     if (error != 0) {
         ck_free(app->loop, native);
     }

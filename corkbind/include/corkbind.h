@@ -745,8 +745,8 @@ CK_EXPORT int ck_app_route_native(uint32_t app, int method, const char *pattern,
 /* Has an exchange of such a route followed; without it nobody is told. `follower` is
  * borrowed for the exchange's life. CK_STATE: it belongs to another route. */
 CK_EXPORT int ck_follow(uint32_t handle, const ck_follower *follower, void *user);
-/* Points to the pattern of the app's route number `index`, in the order of adding. Returns
- * its length, 0 for a route that is not of ck_app_route_native, CK_VALUE behind the last one. */
+/* Points to the pattern of the app's route number `index`, in the order of adding, behind
+ * the name of its domain if it is of one. Returns its length, 0 for a route that is not of ck_app_route_native, CK_VALUE behind the last one. */
 CK_EXPORT int ck_app_native_route(uint32_t app, int index, int *method, const char **pattern);
 /* Returns the table of what is here and in libusockets.h, as corkbind_api.h declares it. */
 CK_EXPORT const struct ck_api *ck_api_table(void);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import shutil
 import subprocess
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from corkbind._ffi.loader import find
+from corkbind._ffi.callbacks import CALLBACKS
+from corkbind._ffi.loader import find, lib
 from corkbind._ffi.signatures import TABLE
 
 SOCKETS = Path(__file__).resolve().parents[2] / "vendor" / "uSockets" / "src"
@@ -51,6 +53,26 @@ def test_nothing_else_but_sockets() -> None:
 
 
 def test_nothing_ends_the_process() -> None:
+    if "asan" in str(find()):
+        pytest.skip("a sanitizer ends the process")
     used = {words[-1].partition("@")[0] for words in symbols("--undefined-only")}
     assert "recv" in used
     assert not used & ENDS
+
+
+def test_another_copy_lives_beside_it(tmp_path: Path) -> None:
+    copy = ctypes.PyDLL(str(shutil.copy(find(), tmp_path / "copy.so")))
+    copy.ck_loop_token.restype = ctypes.c_uint32
+    opened = lib.ck_loop_token()
+    assert copy.ck_loop_open(ctypes.byref(CALLBACKS)) == 0
+    assert copy.ck_loop_token() > 0
+    assert lib.ck_loop_token() == opened, "each has loops of its own"
+    assert copy.ck_loop_close() == 0
+
+
+def test_threads_have_little_of_their_own() -> None:
+    if shutil.which("readelf") is None or "asan" in str(find()):
+        pytest.skip("needs readelf, and the library without sanitizers")
+    shown = subprocess.run(["readelf", "-lW", str(find())], capture_output=True, text=True, check=True).stdout
+    (size,) = re.findall(r"^ +TLS +(?:0x\w+ +){4}(0x\w+)", shown, flags=re.MULTILINE)
+    assert int(size, 16) < 640, "libraries that are loaded late share 1664 bytes"

@@ -117,6 +117,24 @@ static void test_names_of_routes(void)
     close_server();
 }
 
+static void test_a_domain(void)
+{
+    int method = -1, error = 1;
+    const char *pattern = NULL;
+    open_native();
+    uint32_t domain = ck_app_domain(world.app, "b.example", 9, &error);
+    CHECK(domain && error == CK_OK);
+    CHECK(ck_app_route_native(domain, ck_method_id("GET", 3), "/c", 2, answer, &marker, -1) == 0);
+    CHECK(ck_app_native_route(world.app, 0, &method, &pattern) == 11 && memcmp(pattern, "b.example/c", 11) == 0);
+    peer *client = dial();
+    feed(client, GET("/c") "GET /c HTTP/1.1\r\nHost: b.example\r\n\r\n");
+    CHECK(strncmp(heard(client), "HTTP/1.1 404 ", 13) == 0 && strstr(heard(client), "A: b\r\n"));
+    CHECK(!ck_app_loop(domain, &error) && error == CK_EXPIRED);
+    CHECK(ck_app_on_destroy(domain, NULL, NULL) == CK_EXPIRED);
+    close_server();
+    CHECK(ck_app_route_native(domain, 0, "/c", 2, answer, &marker, -1) == CK_EXPIRED);
+}
+
 static void test_what_is_refused(void)
 {
     open_native();
@@ -534,12 +552,88 @@ static void test_another_thread(void)
     close_server();
 }
 
+/* ---- Memory ---- */
+
+static void finish_all(uint32_t exchange, int reason, void *user)
+{
+    (void) reason, (void) user;
+    (void) ck_release(exchange);
+}
+
+static void finish_body(uint32_t exchange, int event, void *user)
+{
+    const char *body;
+    int64_t length = ck_body_value(exchange, &body);
+    (void) user;
+    if (event == CK_BODY_COMPLETE) {
+        (void) ck_end_large(exchange, body, (size_t) length, 0);
+    }
+    (void) ck_release(exchange);
+}
+
+static const ck_follower finisher = {finish_all, finish_body, NULL, NULL};
+
+static void try_whole(uint32_t exchange, void *user)
+{
+    if (ck_keep(exchange) == CK_OK && ck_follow(exchange, &finisher, user) == CK_OK
+        && ck_body_ask(exchange, CK_BODY_COLLECT) == 1) {
+        finish_body(exchange, CK_BODY_COMPLETE, user);
+    }
+}
+
+static void try_answer(uint32_t exchange, void *user)
+{
+    (void) user;
+    (void) ck_header(exchange, "A", 1, "b", 1);
+    (void) ck_end(exchange, "x", 1, 0);
+}
+
+static void count_end(void *user)
+{
+    ++*(int *) user;
+}
+
+static long run_short_of_memory(long fail_at, bool on)
+{
+    int ends = 0;
+    reset_world();
+    world.fail_at = fail_at;
+    world.fail_on = on;
+    if (!try_open_server(NULL)) {
+        close_world();
+        return world.allocations;
+    }
+    int wanted = ck_app_on_destroy(world.app, count_end, &ends) == CK_OK;
+    (void) route_native("GET", "/a", try_answer);
+    (void) route_native("*", "/b", try_whole);
+    peer *client = dial();
+    feed(client, GET("/a") "POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab");
+    feed(client, "cde" GET("/a"));
+    feed(dial(), "POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab");
+    long allocations = world.allocations;
+    world.fail_at = 0;
+    close_server();
+    CHECK(ends == wanted);
+    return allocations;
+}
+
+static void test_memory_fails_at_each_allocation(void)
+{
+    long total = run_short_of_memory(0, false);
+    CHECK(total > 20);
+    for (long n = 1; n <= total; n++) {
+        (void) run_short_of_memory(n, false);
+        (void) run_short_of_memory(n, true);
+    }
+}
+
 int main(void)
 {
     test_answers();
     test_a_route_that_yields_to_python();
     test_routes_added_by_a_handler();
     test_names_of_routes();
+    test_a_domain();
     test_what_is_refused();
     test_the_request();
     test_later();
@@ -552,5 +646,6 @@ int main(void)
     test_the_end_with_the_loop();
     test_handles_of_an_earlier_loop();
     test_another_thread();
+    test_memory_fails_at_each_allocation();
     return checks_done();
 }

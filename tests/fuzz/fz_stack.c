@@ -1,8 +1,8 @@
 /* Fuzzes the whole server over a system-call table in memory. An input is a byte
- * that chooses limits, then operations: clients connect, send, stop, reset, read
- * slowly or not at all; sends and receives fail; time passes; memory runs out; and
- * the application answers, streams, waits, closes, late or never. What a handler
- * does is the next byte of the input too.
+ * that chooses limits and whether routes are native, then operations: clients
+ * connect, send, stop, reset, read slowly or not at all; sends and receives fail;
+ * time passes; memory runs out; and the application answers, streams, waits, closes,
+ * late or never. What a handler does is the next byte of the input too.
  *
  * After each operation: descriptors as in the model, memory within what the limits
  * allow, nobody told of an end twice or of anything after it. At the end: what
@@ -155,15 +155,93 @@ static void on_any_news(uint32_t handle)
     act(handle);
 }
 
-static void on_any_data(uint32_t handle)
+static void part_arrived(uint32_t handle, size_t length)
 {
     struct kept *kept = kept_of(handle);
     trace(20 + (uint64_t)world.event);
-    trace(world.part->length);
+    trace(length);
     DEMAND(!kept || (!kept->aborted && !kept->last));
     if (kept)
         kept->last = world.event;
     act(handle);
+}
+
+static void on_any_data(uint32_t handle)
+{
+    part_arrived(handle, world.part->length);
+}
+
+/* ---- The same application, whose routes are native ---- */
+
+static void read_all(const char *data, size_t length)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < length; i++)
+        sum += (unsigned char)data[i];
+    trace(sum);
+}
+
+static void native_aborted(uint32_t exchange, int reason, void *user)
+{
+    DEMAND(user == &run);
+    world.event = reason;
+    on_any_aborted(exchange);
+}
+
+static void native_body(uint32_t exchange, int event, void *user)
+{
+    const char *body = NULL;
+    int64_t length = ck_body_value(exchange, &body);
+    DEMAND(user == &run && (length >= 0) == (event == CK_BODY_COMPLETE));
+    read_all(body, length > 0 ? (size_t)length : 0);
+    world.event = event;
+    on_any_news(exchange);
+}
+
+static void native_data(uint32_t exchange, const char *data, size_t length, int last, void *user)
+{
+    DEMAND(user == &run);
+    read_all(data, length);
+    world.event = last;
+    part_arrived(exchange, length);
+}
+
+static void native_writable(uint32_t exchange, void *user)
+{
+    DEMAND(user == &run);
+    world.event = 0;
+    on_any_news(exchange);
+}
+
+static const ck_follower native_follower = {native_aborted, native_body, native_data, native_writable};
+
+static void read_request(uint32_t exchange)
+{
+    const char *name, *value;
+    int name_length, length;
+    for (int i = 0; (length = ck_field_value(exchange, i, &name, &name_length, &value)) >= 0; i++) {
+        read_all(name, (size_t)name_length);
+        read_all(value, (size_t)length);
+    }
+    DEMAND((length = ck_target_value(exchange, &value)) > 0);
+    read_all(value, (size_t)length);
+    DEMAND((length = ck_query_value(exchange, &value)) >= 0);
+    read_all(value, (size_t)length);
+    for (int i = 0; (length = ck_parameter_value(exchange, i, &value)) >= 0; i++)
+        read_all(value, (size_t)length);
+}
+
+static void native_request(uint32_t exchange, void *user)
+{
+    DEMAND(ck_follow(exchange, &native_follower, user) == CK_OK);
+    read_request(exchange);
+    on_any(exchange);
+}
+
+static void serve_native(const char *path)
+{
+    int any = ck_method_id("*", 1);
+    DEMAND(ck_app_route_native(world.app, any, path, strlen(path), native_request, &run, -1) == 0);
 }
 
 /* ---- The clients ---- */
@@ -356,8 +434,13 @@ static void open_everything(uint8_t choice)
     reset_world();
     count_memory();
     DEMAND(try_open_server(limits));
-    serve("*", "/a", on_any);
-    serve("*", "/*", on_any);
+    if (choice & 128) {
+        serve_native("/a");
+        serve_native("/*");
+    } else {
+        serve("*", "/a", on_any);
+        serve("*", "/*", on_any);
+    }
     DEMAND(ck_app_fixed(world.app, ck_method_id("GET", 3), "/fixed", 6, 200, "A: b\r\n", 6, "fixed", 5) == 0);
     world.aborted = on_any_aborted;
     world.body = world.writable = on_any_news;

@@ -14,7 +14,7 @@ from harness import tool, tool_environment
 
 import corkbind
 
-WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")
+WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wpedantic", "-Werror")
 
 
 def missing(what: str) -> None:
@@ -37,12 +37,14 @@ def run(*command: str | Path) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def extension(source: Path, folder: Path, include: str | None = None) -> Path:
+def extension(source: Path, folder: Path, include: str | None = None, cc: str = "cc") -> Path:
     """Compile an extension of one file, against the headers of corkbind or others in their place."""
+    compiler()
+    standard = "-std=c++17" if source.suffix == ".cpp" else "-std=c11"
     target = folder / f"{source.stem}{sysconfig.get_config_var('EXT_SUFFIX')}"
     headers = f"-I{include or corkbind.get_include()}"
     python = sysconfig.get_path("include")
-    run(compiler(), "-std=c11", "-D_GNU_SOURCE", "-O1", "-g", *WARNINGS, "-shared", "-fPIC",
+    run(tool(cc), standard, "-D_GNU_SOURCE", "-O1", "-g", *WARNINGS, "-shared", "-fPIC",
         headers, "-isystem", python, source, "-o", target)  # fmt: skip
     return target
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import ssl
 import subprocess
 import threading
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,7 @@ from typing import Any
 import building
 import pytest
 from harness import HERE, Peer, Server, Stream, request, tool, tool_environment, until
+from tls_material import Material
 
 import corkbind
 from corkbind import App, serving
@@ -28,7 +30,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     return building.load(building.extension(SOURCE, tmp_path_factory.mktemp("plain")))
 
 
-def served(plain: ModuleType, conversation: Callable[[App, int], Awaitable[Any]]) -> App:
+def served(plain: ModuleType, conversation: Callable[[App, int], Awaitable[Any]], run: Callable[..., Any] = asyncio.run) -> App:
     """Let a conversation run with an app that the extension has routes on."""
     app = App()
     app.get("/python", lambda res, req: res.end("from Python"))
@@ -38,7 +40,7 @@ def served(plain: ModuleType, conversation: Callable[[App, int], Awaitable[Any]]
         async with app.serving(grace=5) as address:
             await conversation(app, address.port)
 
-    asyncio.run(main())
+    run(main())
     return app
 
 
@@ -56,6 +58,56 @@ def test_a_route_in_c(plain: ModuleType) -> None:
         await client.close()
 
     served(plain, conversation)
+
+
+def test_routes_of_both_kinds_are_counted_in_the_order_of_adding(plain: ModuleType) -> None:
+    async def conversation(app: App, port: int) -> None:
+        app.get("/after", lambda res, req: res.end("after"))
+        client = await Stream.open(port)
+        for path, times in (("/python", 1), ("/c", 2), ("/after", 3)):
+            for _ in range(times):
+                await client.ask(path)
+        counted = {row["path"]: row["requests"] for row in app.route_stats()}
+        assert counted == {"/python": 1, "/c": 2, "/after": 3, "/wait": 0, "/echo": 0, "/relay/:port": 0, "": 0}
+        assert app.route_stats(match="* /echo")[0]["method"] == "*"
+        await client.close()
+
+    served(plain, conversation)
+
+
+def test_under_uvloop(plain: ModuleType) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def conversation(app: App, port: int) -> None:
+        client = (await Stream.open(port)).send(request("/wait"))
+        await until(lambda: plain.counts()["waiting"] == 1)
+        plain.ring()
+        assert (await client.receive()).body == b"from the pipe"
+        assert app.stats()["sends"] == 1
+        await client.close()
+
+    served(plain, conversation, uvloop.run)
+
+
+def test_over_tls(plain: ModuleType, tmp_path: Path) -> None:
+    material = Material(tmp_path)
+    app = App(material.options())
+    plain.serve(app.native_handle)
+
+    async def main() -> None:
+        async with app.serving(grace=5) as address:
+            trust = ssl.create_default_context(cafile=str(material.ca))
+            reader, writer = await asyncio.open_connection("127.0.0.1", address.port, ssl=trust, server_hostname="localhost")
+            client = Stream(reader, writer).send(request("/wait"))
+            await until(lambda: plain.counts()["waiting"] == 1)
+            before = app.stats()["sends"]
+            plain.ring()
+            assert (await client.receive()).body == b"from the pipe"
+            stats = app.stats()
+            assert (stats["tls_records"], stats["sends"] - before) == (1, 1)
+            await client.close()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(
@@ -255,6 +307,22 @@ def test_a_corkbind_without_a_capsule(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.delattr(corkbind, "_C_API")
     with pytest.raises(ImportError, match="too old for this extension"):
         building.load(compiled)
+
+
+@pytest.mark.parametrize("cc", ["g++", "clang++"])
+def test_an_extension_in_cplusplus(tmp_path: Path, cc: str) -> None:
+    module = building.load(building.extension(HERE / "cext" / "cplusplus.cpp", tmp_path, cc=cc))
+
+    async def conversation(app: App, port: int) -> None:
+        client = await Stream.open(port)
+        assert (await client.ask("/cplusplus")).body == b"from C++"
+        await client.close()
+
+    served(module, conversation)
+
+
+def test_clang_has_nothing_to_say_of_the_headers(tmp_path: Path) -> None:
+    assert building.extension(SOURCE, tmp_path, cc="clang").exists()
 
 
 # -- Without Python --
