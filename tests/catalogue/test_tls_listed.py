@@ -31,7 +31,9 @@ NAMED = {
     (NAMES, "test_a_request_for_another_name_is_misdirected"): "TL-15: a Host that is another name's is answered with 421.",
     (NAMES_IN_C, "certificates_take_the_place_of_others"): "TL-16: open connections go on, new ones get the new certificate.",
     (NAMES_IN_C, "settings_stay"): "TL-16: a new certificate is used with the settings of before.",
-    (NAMES, "test_what_a_missing_name_raises_ends_the_handshake"): "TL-17: internal_error, and a line in the log.",
+    (NAMES, "test_what_a_missing_name_raises_ends_the_handshake"): (
+        "TL-17: internal_error, and a line in the log; one that is slow holds up all others, as any handler does."
+    ),
     (NAMES_IN_C, "the_callback_may_refuse"): "TL-17: a callback that fails ends the handshake.",
     (NAMES_IN_C, "a_version_can_be_the_least"): "TL-19: TLS 1.3 alone can be asked for.",
     (TLS, "test_files_that_cannot_be_used"): "TL-19: TlsError at start that names file and cause, and no listening socket.",

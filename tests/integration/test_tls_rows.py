@@ -195,11 +195,71 @@ def test_a_slow_handshake(material: Material, begin: int, drips: bool) -> None:
     asyncio.run(main())
 
 
+def test_a_hello_in_many_records(stage: Stage) -> None:
+    """TL-04: however it is cut into records, a hello is one; bytes one by one are no reason to refuse it."""
+    message = tls.hello_message()
+
+    def client(address: Any) -> None:
+        for size in (1, 2, 7, 100):
+            parts = [record(HANDSHAKE, message[at : at + size], 0x0301) for at in range(0, len(message), size)]
+            assert isinstance(tls.choice(address, b"".join(parts)), tls.ServerHello)
+            raw = Raw(address)
+            for part in parts:
+                raw.send(part)
+            assert tls.server_random(raw.answer()) is not None
+            raw.socket.close()
+
+    stage.run(client)
+    assert stage.failures == 0
+
+
+@pytest.mark.parametrize("resets", [False, True])
+def test_an_end_inside_the_handshake(stage: Stage, resets: bool) -> None:
+    """TL-11: a client may go at every byte of its hello, and behind it: nobody is told, and nothing is left."""
+    sent = hello()
+
+    async def main() -> None:
+        async with stage.app.serving() as address:
+
+            def client() -> None:
+                for length in [*range(0, len(sent), 3), len(sent)]:
+                    raw = Raw(address).send(sent[:length])
+                    if length == len(sent):
+                        raw.answer()
+                    if resets:
+                        raw.reset()
+                    else:
+                        raw.fin().rest()
+
+            await asyncio.to_thread(client)
+            await until(lambda: stage.app.stats()["open"] == 0)
+            assert stage.app.stats()["requests"] == 0
+
+    asyncio.run(main())
+
+
+def test_changes_of_ciphers_in_the_handshake(stage: Stage, material: Material) -> None:
+    """TL-12: TLS 1.3 lets pass one that means nothing, for the sake of old boxes between; not any number of them."""
+    change = record(tls.CHANGE_CIPHER_SPEC, b"\x01")
+
+    def client(address: Any) -> None:
+        heard = Raw(address).send(hello(), 100 * change).rest()
+        assert tls.server_random(heard) is not None
+        assert Raw(address).send(hello(), record(tls.CHANGE_CIPHER_SPEC, b"\x02")).rest()
+        served(address, material)
+
+    stage.run(client)
+    assert stage.failures == 2
+
+
 # -- Behind the handshake --
 
 
 def test_renegotiation(stage: Stage, material: Material) -> None:
-    """TL-06: refused with a warning, and the connection goes on; who asks without end is cut off, and counted."""
+    """TL-06: refused with a warning, and the connection goes on; who asks without end is cut off, and counted.
+
+    One that is refused is no failure of its connection, and not counted as one.
+    """
 
     def client(address: Any) -> None:
         with Wire(address, material, TLS12) as wire:

@@ -25,7 +25,7 @@ from tls_material import Material
 from tls_stage import TLS12, TLS13, Stage, alive, both, served
 from tls_wire import Raw, ServerHello, Wire, alert_word, choice, extensions, hello, listed, names, numbers, protocols
 
-from corkbind import App, TlsError
+from corkbind import App, AppOptions, TlsError
 
 OLD = extensions(versions=None, key_share=None)  # of a client of TLS 1.2
 
@@ -180,6 +180,60 @@ def test_server_names(stage: Stage, material: Material) -> None:
         for name in ("localhost", None):
             with Wire(address, material, name=name) as wire:
                 alive(wire)
+
+    stage.run(client)
+
+
+ASKED: dict[bytes, bytes | None] = {
+    b"a.example": b"a.example",
+    b"A.Example": b"a.example",
+    b"a.example.": b"a.example",
+    b"b.wild.example": b"*.wild.example",
+    b"B.WILD.EXAMPLE.": b"*.wild.example",
+    b"c.b.wild.example": None,
+    b"wild.example": None,
+    b".wild.example": None,
+    b"*.wild.example": None,
+    b"a.example..": None,
+    b"a.example:443": None,
+    b"unknown.example": None,
+    b"127.0.0.1": None,
+    b"::1": None,
+    b"a" * 255: None,
+    b"a" * 245 + b".a.example": None,
+    b"\xff.wild.example": None,
+    b"\xc3\xa4.wild.example": None,
+    b"a b.wild.example": None,
+    b"\r\n.wild.example": None,
+    b"": None,
+}
+
+
+def shown(wire: bytes) -> bytes | None:
+    """Return the name in a certificate that came in clear, as it does in TLS 1.2; None when there is none."""
+    found = [name for name in (b"a.example", b"*.wild.example", b"server.example") if b"\x82" + listed(name, 1) in wire]
+    return found[0] if found else None
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_certificates_of_server_names(material: Material, strict: bool) -> None:
+    """TL-14: the right certificate; who asks for none that is known gets that of all others, or unrecognized_name."""
+    stage = Stage(material.options(sni_strict=strict))
+    for name in ("a.example", "*.wild.example"):
+        key, certificate = material._write(name.replace("*", "any"), material.authority.issue_cert(name))
+        stage.app.add_server_name(name, AppOptions(key_file_name=str(key), cert_file_name=str(certificate)))
+    absent = hello(extended=OLD)
+
+    def client(address: Any) -> None:
+        for name, wanted in ASKED.items():
+            raw = Raw(address).send(hello(extended={tls.SERVER_NAME: names(name), **OLD}))
+            wire = raw.answer()
+            raw.socket.close()
+            if wanted is None and strict:
+                assert tls.alerts_in(wire) == [(tls.FATAL, tls.UNRECOGNIZED_NAME)], name
+            else:
+                assert shown(wire) == (wanted or b"server.example"), name
+        assert isinstance(choice(address, absent), ServerHello) != strict
 
     stage.run(client)
 
