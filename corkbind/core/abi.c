@@ -34,6 +34,8 @@ static const ck_abi_entry table[] = {
     VALUE(CK_SOCKET_WAITS), VALUE(CK_SOCKET_SENT),
     VALUE(CK_UDP_EVENT_DATA), VALUE(CK_UDP_EVENT_DRAIN), VALUE(CK_UDP_EVENT_ERROR), VALUE(CK_UDP_EVENT_CLOSED),
     VALUE(CK_UDP_MANUAL), VALUE(CK_UDP_DETAILS),
+    VALUE(CK_CERTIFICATE_SUBJECT), VALUE(CK_CERTIFICATE_ISSUER), VALUE(CK_CERTIFICATE_COMMON_NAME), VALUE(CK_CERTIFICATE_SERIAL),
+    VALUE(CK_CERTIFICATE_NOT_BEFORE), VALUE(CK_CERTIFICATE_NOT_AFTER), VALUE(CK_CERTIFICATE_NAMES),
     SIZE(ck_tls_options),
     OFFSET(ck_tls_options, key_file), OFFSET(ck_tls_options, certificate_file), OFFSET(ck_tls_options, passphrase),
     OFFSET(ck_tls_options, dh_file), OFFSET(ck_tls_options, ca_file), OFFSET(ck_tls_options, ciphers),

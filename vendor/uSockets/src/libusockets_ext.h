@@ -256,6 +256,27 @@ LIBUS_EXPORT int us_socket_context_prepare(struct us_socket_context_t *context, 
  * without the dot that may end it, or NULL. Lives as long as the socket. */
 LIBUS_EXPORT const char *us_socket_server_name(struct us_socket_t *s);
 
+/* Copies the certificate that the peer of a TLS socket has shown, as DER, where `size` is
+ * enough. Returns its length, 0 when there is none. A server's socket has one only where the
+ * context has a ca_file_name, and that certificate is then one of its authorities'. */
+LIBUS_EXPORT int us_socket_peer_certificate(struct us_socket_t *s, char *to, int size);
+
+/* What us_certificate_text tells: names as RFC 4514 writes them, ... */
+#define LIBUS_CERTIFICATE_SUBJECT 0
+#define LIBUS_CERTIFICATE_ISSUER 1
+/* ... the last common name of the subject, the number in hexadecimal, ... */
+#define LIBUS_CERTIFICATE_COMMON_NAME 2
+#define LIBUS_CERTIFICATE_SERIAL 3
+/* ... dates as 2026-01-31T23:59:59Z, ... */
+#define LIBUS_CERTIFICATE_NOT_BEFORE 4
+#define LIBUS_CERTIFICATE_NOT_AFTER 5
+/* ... and other names, a line each: "DNS:a.example"; what is not plain in one is written as \xHH. */
+#define LIBUS_CERTIFICATE_NAMES 6
+
+/* Copies what a certificate (DER) says of itself as text in UTF-8, without an end, where `size`
+ * is enough. Returns its length, or -1: no certificate, it does not say, or no memory. */
+LIBUS_EXPORT int us_certificate_text(const char *der, int length, int what, char *to, int size);
+
 /* Puts all that was prepared in use for connections to come (1), or drops it (0). Open
  * connections go on with what they have. Sessions that were made before are not resumed. */
 LIBUS_EXPORT void us_socket_context_renew(struct us_socket_context_t *context, int use);
