@@ -40,7 +40,7 @@ static const ck_abi_entry table[] = {
     OFFSET(ck_tls_options, key_file), OFFSET(ck_tls_options, certificate_file), OFFSET(ck_tls_options, passphrase),
     OFFSET(ck_tls_options, dh_file), OFFSET(ck_tls_options, ca_file), OFFSET(ck_tls_options, ciphers),
     OFFSET(ck_tls_options, low_memory), OFFSET(ck_tls_options, min_version), OFFSET(ck_tls_options, verify_optional),
-    OFFSET(ck_tls_options, sni_strict), OFFSET(ck_tls_options, check_host),
+    OFFSET(ck_tls_options, record_size), OFFSET(ck_tls_options, sni_strict), OFFSET(ck_tls_options, check_host),
     SIZE(ck_ws_limits),
     OFFSET(ck_ws_limits, message), OFFSET(ck_ws_limits, backlog), OFFSET(ck_ws_limits, idle_seconds),
     OFFSET(ck_ws_limits, close_seconds), OFFSET(ck_ws_limits, pings), OFFSET(ck_ws_limits, close_on_backlog),

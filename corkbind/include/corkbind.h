@@ -194,6 +194,7 @@ typedef struct ck_tls_options {
     uint32_t low_memory;
     uint32_t min_version;         /* 13: TLS 1.3 only; else 1.2 as well */
     uint32_t verify_optional;     /* 1: a client may show no certificate, but no wrong one */
+    uint32_t record_size;         /* bytes of data in a record, 512 to 16384; 1: small ones first; 0: 16384 */
     uint32_t sni_strict;          /* of an app: 1 turns away clients that ask for no known name */
     uint32_t check_host;          /* of an app: 1 = with several names, Host must be the one that TLS was asked for, else 421 */
 } ck_tls_options;

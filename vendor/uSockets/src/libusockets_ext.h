@@ -236,7 +236,13 @@ struct us_tls_settings_t {
     int min_version;     /* 13: TLS 1.3 only; else TLS 1.2 as well */
     int verify_optional; /* with ca_file_name: a client may show no certificate, but no wrong one */
     int name_strict;     /* of a context: clients that ask for no name that is known end with unrecognized_name */
+    int record_size;     /* bytes of data in a record, 512 to 16384; or LIBUS_RECORDS_DYNAMIC */
 };
+
+/* A connection begins with 40 records that each fill a segment, so that a client can read
+ * each one as it comes, goes on with 40 that fill three, and then with full ones; after a
+ * second without a write it begins again. What leaves in one send does so all the same. */
+#define LIBUS_RECORDS_DYNAMIC 1
 
 /* Sets that for a context (`hostname_pattern` NULL), or for one of its server names, and
  * connections to come. Returns 0, or -1 when there is no such name. */
