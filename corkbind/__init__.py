@@ -9,8 +9,10 @@ from corkbind._ffi.capsule import capsule as _C_API  # noqa: F401 (what C extens
 from corkbind.address import Address
 from corkbind.app import App
 from corkbind.app_loop import AppLoop, AppTimer
+from corkbind.certificates import ClientCertificate, TlsInfo
 from corkbind.client_tls import ClientTls
 from corkbind.cork import corked_socket
+from corkbind.domain import Domain
 from corkbind.embedding import get_cflags, get_include, get_ldflags, get_library, get_library_dir, get_pkgconfig_dir
 from corkbind.enums import CompressOptions, OpCode, SendStatus
 from corkbind.errors import (
@@ -70,11 +72,13 @@ __all__ = [
     "BodyIncomplete",
     "BodyMalformed",
     "BodyTooLarge",
+    "ClientCertificate",
     "ClientTls",
     "CompressOptions",
     "ConnectionClosed",
     "CorkbindError",
     "DatagramDetails",
+    "Domain",
     "Fixed",
     "FormData",
     "HttpRequest",
@@ -103,6 +107,7 @@ __all__ = [
     "Timer",
     "TlsError",
     "TlsFacts",
+    "TlsInfo",
     "UdpSocket",
     "UncorkedWrite",
     "UploadedFile",

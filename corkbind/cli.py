@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -34,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = AppListenOptions(domain=options.uds) if options.uds else address
         if secured := _tls_options(options):
             tls.secure(app, secured)
+        if app._options is not None:
+            app.on_start(lambda: _obey_hangup(app))
         app.listen(where, lambda real: _announce(real, "http" if app._options is None else "https"))
         app.run(loop=options.loop)
     except (CommandError, OSError, ImportError, TlsError) as error:
@@ -85,6 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ssl-keyfile-password", metavar="TEXT", help="what opens the private key")
     parser.add_argument("--ssl-ca-certs", metavar="FILE", help="let in only clients with a certificate of these authorities")
     parser.add_argument("--ssl-ciphers", metavar="LIST", help="OpenSSL's list of ciphers")
+    parser.add_argument("--ssl-verify", choices=("required", "optional"), help="with --ssl-ca-certs: must clients show one?")
+    parser.add_argument("--ssl-min-version", choices=("1.2", "1.3"), help="the least version of TLS (default: 1.2)")
+    parser.add_argument(
+        "--ssl-record-size", metavar="SIZE", help="most bytes of data in a TLS record, or dynamic (default: 16384)"
+    )
     parser.add_argument("--version", action="version", version=f"corkbind {package_version()}")
     return parser
 
@@ -98,14 +108,38 @@ def package_version() -> str:
 
 
 def _tls_options(options: argparse.Namespace) -> AppOptions | None:
-    given = {
+    given: dict[str, Any] = {
         "key_file_name": options.ssl_keyfile,
         "cert_file_name": options.ssl_certfile,
         "passphrase": options.ssl_keyfile_password,
         "ca_file_name": options.ssl_ca_certs,
         "ssl_ciphers": options.ssl_ciphers,
+        "verify": options.ssl_verify,
+        "min_version": options.ssl_min_version,
     }
-    return AppOptions(**given) if any(given.values()) else None
+    if options.ssl_record_size is not None:
+        size = options.ssl_record_size
+        given["record_size"] = int(size) if size.isdecimal() else size
+    given = {name: value for name, value in given.items() if value is not None}
+    try:
+        return AppOptions(**given) if given else None
+    except (RuntimeError, ValueError) as error:
+        raise CommandError(str(error)) from None
+
+
+def _obey_hangup(app: App) -> None:
+    """Read the certificates again at SIGHUP, where this thread can."""
+    if threading.current_thread() is threading.main_thread():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, app)
+
+
+def _reload(app: App) -> None:
+    try:
+        app.reload_certificates()
+    except TlsError as error:
+        print(f"corkbind: the certificates stay as they are: {error}", file=sys.stderr, flush=True)
+    else:
+        print("corkbind: the certificates have been read again", flush=True)
 
 
 def _announce(where: AppListenOptions, scheme: str) -> None:

@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 EXCLUSIVE: Final = 1
 
 
+LEAST_RECORD: Final = 512
+FULL_RECORD: Final = 16384
 _TEXTS: Final = (
     "key_file_name",
     "cert_file_name",
@@ -39,6 +41,8 @@ class AppOptions:
         sni_strict: turn away clients that ask for no known host name.
         check_host: answer 421 where Host is not the name that TLS was asked for, once the app
             knows names of its own (`add_server_name`, `domain`).
+        record_size: the most bytes of data in a TLS record, 512 to 16,384; a client can use none
+            of it before all of it is there. "dynamic" begins with records of one segment.
 
     Raises:
         RuntimeError: an option has the wrong type.
@@ -56,6 +60,7 @@ class AppOptions:
     verify: Literal["required", "optional"] | None = None
     sni_strict: bool = False
     check_host: bool = True
+    record_size: int | Literal["dynamic"] = FULL_RECORD
 
     def __post_init__(self) -> None:
         _check("ssl_prefer_low_memory_usage", self.ssl_prefer_low_memory_usage, int)
@@ -66,6 +71,12 @@ class AppOptions:
                 _check(name, getattr(self, name), str)
         if self.min_version not in ("1.2", "1.3"):
             raise ValueError(f"min_version must be '1.2' or '1.3', not {self.min_version!r}")
+        if self.record_size != "dynamic":
+            _check("record_size", self.record_size, int)
+            if not LEAST_RECORD <= self.record_size <= FULL_RECORD:
+                raise ValueError(
+                    f"record_size must be 'dynamic' or {LEAST_RECORD} to {FULL_RECORD} bytes, not {self.record_size}"
+                )
         if self.verify not in (None, "required", "optional"):
             raise ValueError(f"verify must be 'required', 'optional' or None, not {self.verify!r}")
         if self.verify and self.ca_file_name is None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 from corkbind import percent
 from corkbind._ffi.constants import CK_EXPIRED, CK_NOLOOP, CK_THREAD
 from corkbind._ffi.loader import lib
+from corkbind.certificates import ClientCertificate, TlsInfo, tls_info
 from corkbind.cookies import parse_cookies
 from corkbind.errors import BadRequest, refusal
 from corkbind.fields import field_name
@@ -41,6 +42,8 @@ _ck_py_trailers: Callable[[int], list[tuple[str, str]]] = lib.ck_py_trailers
 _ck_py_parameter: Callable[[int, int], str | None] = lib.ck_py_parameter
 _ck_py_remote_address: Callable[[int], bytes | None] = lib.ck_py_remote_address
 _ck_py_proxied_address: Callable[[int], bytes | None] = lib.ck_py_proxied_address
+_ck_py_tls: Callable[[int], Any] = lib.ck_py_tls
+_ck_py_client_certificate: Callable[[int], bytes | None] = lib.ck_py_client_certificate
 _ck_parameter_count: Callable[[int], int] = lib.ck_parameter_count
 _ck_http_minor: Callable[[int], int] = lib.ck_http_minor
 _ck_remote_port: Callable[[int], int] = lib.ck_remote_port
@@ -58,6 +61,8 @@ _PRESERVED: dict[str, Callable[[int], Any]] = {
     "port": _ck_remote_port,
     "proxied": _ck_py_proxied_address,
     "minor": _ck_http_minor,
+    "tls": _ck_py_tls,
+    "certificate": _ck_py_client_certificate,
 }
 
 
@@ -290,6 +295,28 @@ class HttpRequest:
     def _client(self) -> Hop:
         proxies = self._response._route.runtime.proxies
         return client(proxies, self._read("address"), self._read("proxied"), self.get_header)
+
+    # -- TLS --
+
+    def get_client_certificate(self) -> bytes | None:
+        """Return the certificate that the client has shown, as DER; None where it has shown none.
+
+        A client is asked for one where `AppOptions.ca_file_name` is set, and one that is not
+        signed by those authorities does not get this far.
+        """
+        certificate: bytes | None = self._read("certificate")
+        return certificate
+
+    @property
+    def client_certificate(self) -> ClientCertificate | None:
+        """Return what the client's certificate says; None where it has shown none."""
+        der = self.get_client_certificate()
+        return None if der is None else ClientCertificate(der)
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        """Return what TLS has agreed on with the client; None over plain HTTP."""
+        return tls_info(self._read("tls"))
 
     # -- The body --
 

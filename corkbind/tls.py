@@ -54,6 +54,7 @@ def fields(options: AppOptions) -> calls.TlsFields:
         "low_memory": int(options.ssl_prefer_low_memory_usage != 0),
         "min_version": 13 if options.min_version == "1.3" else 12,
         "verify_optional": int(options.verify == "optional"),
+        "record_size": 1 if options.record_size == "dynamic" else options.record_size,
         "sni_strict": int(options.sni_strict),
         "check_host": int(options.check_host),
     }

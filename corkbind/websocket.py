@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from corkbind._ffi import constants as ck
 from corkbind._ffi.loader import lib
+from corkbind.certificates import ClientCertificate, TlsInfo, tls_info
 from corkbind.enums import OpCode, SendStatus
 from corkbind.errors import CorkbindError, refusal
 from corkbind.flow import is_coroutine_function
@@ -52,6 +53,8 @@ class WebSocket(WebSocketInbox, WebSocketFlow, TopicMethods):
 
     _protocol = ""
     _address: bytes | None = None
+    _certificate: bytes | None = None
+    _tls: Any = None
 
     def __init__(self, handle: int, behavior: WebSocketBehavior, user_data: Any = None) -> None:
         self._handle = handle
@@ -266,6 +269,20 @@ class WebSocket(WebSocketInbox, WebSocketFlow, TopicMethods):
     def get_remote_address(self) -> str | None:
         """Return the client's address as text; None on a Unix socket. It stays after the end."""
         return address_text(self._address)
+
+    def get_client_certificate(self) -> bytes | None:
+        """Return the certificate that the client has shown, as DER, or None. It stays after the end."""
+        return self._certificate
+
+    @property
+    def client_certificate(self) -> ClientCertificate | None:
+        """Return what the client's certificate says; None where it has shown none. It stays after the end."""
+        return None if self._certificate is None else ClientCertificate(self._certificate)
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        """Return what TLS has agreed on with the client; None without TLS. It stays after the end."""
+        return tls_info(self._tls)
 
     @property
     def compressed(self) -> bool:

@@ -24,7 +24,7 @@ from corkbind._ffi.loader import lib
 from corkbind.dispatch import make_entry
 from corkbind.errors import ConnectionClosed, CorkbindError, refusal
 from corkbind.exchange import ENDED, ResponseCore, Route, as_coroutine
-from corkbind.request import _ck_py_remote_address
+from corkbind.request import _ck_py_client_certificate, _ck_py_remote_address, _ck_py_tls
 from corkbind.websocket import WebSocket
 from corkbind.ws_origins import allowed
 from corkbind.ws_payload import BINARY, CONTINUATION, TEXT
@@ -84,6 +84,9 @@ class UpgradeContext:
         behavior = runtime._bridge().watched(self._behavior)
         websocket = self._face(handle, behavior, user_data, self._route)
         websocket._address = _ck_py_remote_address(response._handle)
+        if runtime.scheme == "https":
+            websocket._tls = _ck_py_tls(response._handle)
+            websocket._certificate = _ck_py_client_certificate(response._handle)
         if protocol:
             websocket._protocol = protocol
         websockets[handle] = websocket

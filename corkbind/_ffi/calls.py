@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from ctypes import Structure, byref, c_int, c_uint64, c_void_p, sizeof, string_at
+from ctypes import Structure, byref, c_int, c_uint64, c_void_p, create_string_buffer, sizeof, string_at
 from typing import Final
 
 from corkbind._ffi.callbacks import CALLBACKS
@@ -82,6 +82,16 @@ def app_prepare(app: int, name: str | None, options: TlsFields) -> None:
     """
     if lib.ck_app_prepare(app, None if name is None else name.encode(), byref(_tls_options(options))) < 0:
         raise _tls_error("read certificates")
+
+
+def certificate_text(der: bytes, what: int) -> str | None:
+    """Return what a certificate says of itself (a CK_CERTIFICATE_ constant), or None."""
+    length = int(lib.ck_certificate_text(der, len(der), what, None, 0))
+    if length < 0:
+        return None
+    text = create_string_buffer(length or 1)
+    lib.ck_certificate_text(der, len(der), what, text, length)
+    return text.raw[:length].decode("utf-8", "replace")
 
 
 def app_domain(app: int, name: str) -> int:

@@ -142,6 +142,7 @@ class ck_tls_options(Structure):
         ("low_memory", c_uint32),
         ("min_version", c_uint32),
         ("verify_optional", c_uint32),
+        ("record_size", c_uint32),
         ("sni_strict", c_uint32),
         ("check_host", c_uint32),
     ]

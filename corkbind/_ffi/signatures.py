@@ -99,6 +99,8 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_loopback_fail_allocation", c_int, (c_int64, c_int)),
     Row("ck_loopback_clear_faults", c_int, ()),
     Row("ck_loopback_count", c_int64, (c_int,)),
+    # Certificates
+    Row("ck_certificate_text", c_int, (c_char_p, c_size_t, c_int, c_char_p, c_size_t)),
     # Apps
     Row("ck_app_create", c_uint, (POINTER(ck_limits),)),
     Row("ck_app_create_tls", c_uint, (POINTER(ck_limits), POINTER(ck_tls_options))),
@@ -152,6 +154,8 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_py_remote_address", py_object, HOT),
     Row("ck_py_proxied_address", py_object, HOT),
     Row("ck_proxied_port", c_int, HOT),
+    Row("ck_py_tls", py_object, HOT),
+    Row("ck_py_client_certificate", py_object, HOT),
     Row("ck_parameter_count", c_int, HOT),
     Row("ck_http_minor", c_int, HOT),
     Row("ck_remote_port", c_int, HOT),

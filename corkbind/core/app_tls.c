@@ -41,6 +41,7 @@ static struct us_tls_settings_t settings_of(const ck_tls_options *options)
         .min_version = (int) options->min_version,
         .verify_optional = options->verify_optional != 0,
         .name_strict = options->sni_strict != 0,
+        .record_size = (int) options->record_size,
     };
 }
 

@@ -71,6 +71,7 @@ void ck_exchange_free(ck_exchange *exchange)
     }
     ck_free(loop, exchange->body);
     ck_free(loop, exchange->trailers);
+    ck_free(loop, exchange->tls_facts);
     ck_poison(exchange, sizeof(*exchange));
     if (loop->spare_count < SPARES_MAX) {
         exchange->next = loop->spare_exchanges;
@@ -94,6 +95,7 @@ void ck_exchange_abort(ck_exchange *exchange, enum ck_abort_reason reason)
         exchange->body_state = CK_BODY_FAILED;
         exchange->body_error = exchange->body_error ? exchange->body_error : CK_BODY_INCOMPLETE;
     }
+    ck_tls_facts_keep(exchange);
     detach(exchange);
     if (!exchange->kept) {
         if (!exchange->in_callback) {

@@ -91,6 +91,8 @@ typedef struct ck_app {
     ck_counters unrouted;        /* of what no route took */
 } ck_app;
 
+typedef struct ck_tls_facts ck_tls_facts;
+
 /* How the rest of a request's body is framed. */
 enum ck_body_framing { CK_FRAMED_NOT, CK_FRAMED_LENGTH, CK_FRAMED_CHUNKED };
 
@@ -183,6 +185,7 @@ typedef struct ck_exchange {
     const ck_follower *follower;    /* not NULL: of a native route, and told instead of the loop's callbacks */
     void *user;                     /* the follower's */
     const ck_routers *routers;      /* that it is routed by */
+    ck_tls_facts *tls_facts;        /* of the connection that is gone */
     uint64_t body_limit;
     uint64_t body_received;
     char *body;
@@ -266,6 +269,10 @@ void ck_routers_free(ck_routers *routers);
 /* Makes the app's sockets speak TLS. Returns their context, or NULL. */
 struct us_socket_context_t *ck_tls_context(ck_app *app, const ck_tls_options *options);
 
+/* Copies what TLS says of the connection of an exchange that is kept, which is about to go;
+ * without memory it is lost. */
+void ck_tls_facts_keep(ck_exchange *exchange);
+
 /* ---- exchange (exchange.c) ---- */
 
 ck_exchange *ck_exchange_new(ck_connection *connection);
@@ -279,6 +286,11 @@ void ck_exchange_let_go(ck_exchange *exchange);
 void ck_exchange_abort(ck_exchange *exchange, enum ck_abort_reason reason);
 /* Returns the exchange of a handle, or NULL with *error set. */
 ck_exchange *ck_exchange_of(uint32_t handle, int *error);
+/* Returns the socket of its connection; NULL from the moment on in which that closes. */
+static inline struct us_socket_t *ck_exchange_socket(const ck_exchange *exchange)
+{
+    return exchange->connection ? exchange->connection->stream.socket : NULL;
+}
 /* Returns it while its response can be written. */
 ck_exchange *ck_exchange_writable(uint32_t handle, int *error);
 

@@ -483,6 +483,9 @@ static struct us_socket_t *on_close(struct us_socket_t *s, int code, void *reaso
     ck_connection *connection = connection_of(s);
     ck_app *app = connection->app;
     connection->closed = true;
+    for (ck_exchange *exchange = connection->attached; exchange; exchange = exchange->next) {
+        ck_tls_facts_keep(exchange);
+    }
     ck_stream_detach(&connection->stream);
     ck_loop_resume_cancel(app->loop, connection);
     if (connection->next) {

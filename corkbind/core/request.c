@@ -371,9 +371,10 @@ void *ck_py_remote_address(uint32_t handle)
     }
     char address[16];
     int length = 0;
-    if (exchange->connection) {
+    struct us_socket_t *s = ck_exchange_socket(exchange);
+    if (s) {
         length = (int) sizeof(address);
-        us_socket_remote_address(0, exchange->connection->stream.socket, address, &length);
+        us_socket_remote_address(0, s, address, &length);
     }
     return length > 0 ? py.bytes_new(address, length) : none();
 }
@@ -406,7 +407,8 @@ int ck_remote_port(uint32_t handle)
     if (!exchange) {
         return error;
     }
-    return exchange->connection ? us_socket_remote_port(0, exchange->connection->stream.socket) : 0;
+    struct us_socket_t *s = ck_exchange_socket(exchange);
+    return s ? us_socket_remote_port(0, s) : 0;
 }
 
 void *ck_py_body_take(uint32_t handle)

@@ -106,11 +106,12 @@ int ck_remote_address_value(uint32_t handle, char *address)
 {
     int error;
     const ck_exchange *exchange = ck_exchange_of(handle, &error);
-    if (!exchange || !exchange->connection) {
+    struct us_socket_t *s = exchange ? ck_exchange_socket(exchange) : NULL;
+    if (!s) {
         return error;
     }
     int length = 16;
-    us_socket_remote_address(0, exchange->connection->stream.socket, address, &length);
+    us_socket_remote_address(0, s, address, &length);
     return length > 0 ? length : 0;
 }
 

@@ -194,6 +194,7 @@ typedef struct ck_tls_options {
     uint32_t low_memory;
     uint32_t min_version;         /* 13: TLS 1.3 only; else 1.2 as well */
     uint32_t verify_optional;     /* 1: a client may show no certificate, but no wrong one */
+    uint32_t record_size;         /* bytes of data in a record, 512 to 16384; 1: small ones first; 0: 16384 */
     uint32_t sni_strict;          /* of an app: 1 turns away clients that ask for no known name */
     uint32_t check_host;          /* of an app: 1 = with several names, Host must be the one that TLS was asked for, else 421 */
 } ck_tls_options;
@@ -475,6 +476,21 @@ CK_EXPORT int ck_loopback_clear_faults(void);
 /* Returns a count (enum ck_loopback_counter), or CK_VALUE. */
 CK_EXPORT int64_t ck_loopback_count(int what);
 
+/* ---- Certificates ---- */
+
+/* What ck_certificate_text tells. */
+enum ck_certificate_field {
+    CK_CERTIFICATE_SUBJECT, CK_CERTIFICATE_ISSUER, /* as RFC 4514 writes names */
+    CK_CERTIFICATE_COMMON_NAME,                    /* the last one of the subject */
+    CK_CERTIFICATE_SERIAL,                         /* in hexadecimal */
+    CK_CERTIFICATE_NOT_BEFORE, CK_CERTIFICATE_NOT_AFTER, /* 2026-01-31T23:59:59Z */
+    CK_CERTIFICATE_NAMES                           /* other names, a line each: "DNS:a.example" */
+};
+
+/* Copies what a certificate (DER) says of itself as text in UTF-8, without an end, where `size`
+ * is enough. Returns its length, or -1: no certificate, it does not say, or no memory. */
+CK_EXPORT int ck_certificate_text(const char *der, size_t length, int what, char *out, size_t size);
+
 /* ---- Apps ---- */
 
 /* Makes an app on the thread's loop. Returns its handle, or 0 without memory or loop. */
@@ -582,6 +598,12 @@ CK_EXPORT void *ck_py_parameter(uint32_t handle, int index);                    
 CK_EXPORT void *ck_py_remote_address(uint32_t handle);                           /* [hot] bytes (4 or 16), or None */
 CK_EXPORT void *ck_py_proxied_address(uint32_t handle);                          /* [hot] whom the PROXY protocol names: bytes (4 or 16), or None */
 CK_EXPORT int ck_proxied_port(uint32_t handle);                                  /* [hot] 0 when unknown */
+/* [hot] What TLS has agreed on: a tuple of version ("TLSv1.3"), cipher, protocol by ALPN or None,
+ * host name that the client has asked for or None, and 1 when a session was resumed, else 0.
+ * None where the connection is plain. */
+CK_EXPORT void *ck_py_tls(uint32_t handle);
+/* [hot] The certificate that the client has shown: bytes (DER), or None. */
+CK_EXPORT void *ck_py_client_certificate(uint32_t handle);
 CK_EXPORT int ck_parameter_count(uint32_t handle);                               /* [hot] */
 CK_EXPORT int ck_http_minor(uint32_t handle);                                    /* [hot] 0 or 1 */
 CK_EXPORT int ck_remote_port(uint32_t handle);                                   /* [hot] 0 when unknown */

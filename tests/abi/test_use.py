@@ -58,6 +58,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "ws_payload",
         "ws_topics",
         "hostnames",
+        "certificates",
     ),
     (
         "tasks",

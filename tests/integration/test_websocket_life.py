@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed as PeerClosed
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Close
 
-from corkbind import App, ConnectionClosed, CorkbindError, Limits, OpCode, SendStatus, WrongThread
+from corkbind import App, ConnectionClosed, CorkbindError, HttpRequest, HttpResponse, Limits, OpCode, SendStatus, WrongThread
 from corkbind.testing import Loopback
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -575,6 +575,33 @@ def test_a_close_handler_that_waits_is_not_cancelled_by_the_end_that_it_is_told(
 
 
 # -- The end of the app --
+
+
+def test_a_close_handler_that_reads_the_request_of_the_upgrade(talk_ws: Talk) -> None:
+    told: list[Any] = []
+    over = asyncio.Event()
+    app = App()
+
+    async def upgrade(res: HttpResponse, req: HttpRequest, context: Any) -> None:
+        def read() -> None:
+            told.append((req.get_url(), req.get_remote_address(), req.get_remote_port(), req.tls, req.client_certificate))
+
+        context.accept(res, user_data=read)
+        await over.wait()
+
+    def close(ws: Any, code: int, reason: str) -> None:
+        ws.get_user_data()()
+        over.set()
+
+    app.ws("/", upgrade=upgrade, close=close)
+
+    async def client(address: str) -> None:
+        connection = await client_of(address)
+        connection.transport.abort()
+        await over.wait()
+
+    talk_ws(app, client)
+    assert told == [("/", None, 0, None, None)]  # the address has gone with the connection
 
 
 def test_close_handlers_that_wait_are_waited_for(in_loop: Callable[..., Any]) -> None:

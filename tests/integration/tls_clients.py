@@ -76,6 +76,17 @@ def alert(address: Any, material: Material, name: str | None, **settings: Any) -
     return ""
 
 
+def counted(app: App, function: Any) -> dict[str, Any]:
+    """Serve, and run a blocking client beside it; return what the app has counted by then."""
+
+    async def run() -> dict[str, Any]:
+        async with app.serving() as address:
+            await asyncio.to_thread(function, address)
+            return app.stats()
+
+    return asyncio.run(run())
+
+
 def beside(app: App, function: Any) -> Any:
     """Serve, and run a blocking client beside it; return what it returns."""
 

@@ -236,7 +236,13 @@ struct us_tls_settings_t {
     int min_version;     /* 13: TLS 1.3 only; else TLS 1.2 as well */
     int verify_optional; /* with ca_file_name: a client may show no certificate, but no wrong one */
     int name_strict;     /* of a context: clients that ask for no name that is known end with unrecognized_name */
+    int record_size;     /* bytes of data in a record, 512 to 16384; or LIBUS_RECORDS_DYNAMIC */
 };
+
+/* A connection begins with 40 records that each fill a segment, so that a client can read
+ * each one as it comes, goes on with 40 that fill three, and then with full ones; after a
+ * second without a write it begins again. What leaves in one send does so all the same. */
+#define LIBUS_RECORDS_DYNAMIC 1
 
 /* Sets that for a context (`hostname_pattern` NULL), or for one of its server names, and
  * connections to come. Returns 0, or -1 when there is no such name. */
@@ -255,6 +261,27 @@ LIBUS_EXPORT int us_socket_context_prepare(struct us_socket_context_t *context, 
 /* Returns the host name that the client of a TLS socket has asked for, in lower case and
  * without the dot that may end it, or NULL. Lives as long as the socket. */
 LIBUS_EXPORT const char *us_socket_server_name(struct us_socket_t *s);
+
+/* Copies the certificate that the peer of a TLS socket has shown, as DER, where `size` is
+ * enough. Returns its length, 0 when there is none. A server's socket has one only where the
+ * context has a ca_file_name, and that certificate is then one of its authorities'. */
+LIBUS_EXPORT int us_socket_peer_certificate(struct us_socket_t *s, char *to, int size);
+
+/* What us_certificate_text tells: names as RFC 4514 writes them, ... */
+#define LIBUS_CERTIFICATE_SUBJECT 0
+#define LIBUS_CERTIFICATE_ISSUER 1
+/* ... the last common name of the subject, the number in hexadecimal, ... */
+#define LIBUS_CERTIFICATE_COMMON_NAME 2
+#define LIBUS_CERTIFICATE_SERIAL 3
+/* ... dates as 2026-01-31T23:59:59Z, ... */
+#define LIBUS_CERTIFICATE_NOT_BEFORE 4
+#define LIBUS_CERTIFICATE_NOT_AFTER 5
+/* ... and other names, a line each: "DNS:a.example"; what is not plain in one is written as \xHH. */
+#define LIBUS_CERTIFICATE_NAMES 6
+
+/* Copies what a certificate (DER) says of itself as text in UTF-8, without an end, where `size`
+ * is enough. Returns its length, or -1: no certificate, it does not say, or no memory. */
+LIBUS_EXPORT int us_certificate_text(const char *der, int length, int what, char *to, int size);
 
 /* Puts all that was prepared in use for connections to come (1), or drops it (0). Open
  * connections go on with what they have. Sessions that were made before are not resumed. */

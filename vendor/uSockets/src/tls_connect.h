@@ -1,4 +1,4 @@
-/* What tls_openssl.c and tls_connect.c, the two files that know OpenSSL, ask of each other. */
+/* What tls_openssl.c and tls_connect.c, files that know OpenSSL, ask of each other. */
 #ifndef US_TLS_CONNECT_H
 #define US_TLS_CONNECT_H
 

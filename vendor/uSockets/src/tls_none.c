@@ -224,6 +224,17 @@ const char *us_socket_server_name(struct us_socket_t *s) {
     return NULL;
 }
 
+int us_socket_peer_certificate(struct us_socket_t *s, char *to, int size) {
+    (void) s;
+    (void) to, (void) size;
+    return 0;
+}
+
+int us_certificate_text(const char *der, int length, int what, char *to, int size) {
+    (void) der, (void) length, (void) what, (void) to, (void) size;
+    return -1;
+}
+
 void us_socket_context_renew(struct us_socket_context_t *context, int use) {
     (void) context, (void) use;
 }

@@ -41,6 +41,10 @@ enum {
     HANDSHAKES = 5,               /* steps of them in an iteration, so that traffic goes on */
     MESSAGES_MOST = 1000,         /* of the peer's handshake layer without any data between */
     AUTHORITIES_MOST = 8,         /* between a client's certificate and one that is trusted */
+    SEGMENT_RECORD = 1369,        /* with 5 + 1 + 16 bytes of TLS, 40 of IPv6, 32 of TCP: in 1500 there is room to spare */
+    MIDDLE_RECORD = 4229,         /* three segments */
+    RECORDS_EACH = 40,            /* of those, then of these */
+    PAUSE_NS = 1000000000,        /* after which they begin again */
     REASON = 512
 };
 
@@ -89,6 +93,9 @@ struct us_internal_tls {
     void *user; /* of the server name */
     struct us_internal_tls_server *server; /* that a client means; NULL: this is the server */
     char *server_name; /* that the client has asked for; NULL: none */
+    int record_size; /* as us_tls_settings_t has it */
+    unsigned records; /* sent since the last pause, up to where the number has no meaning any more */
+    int64_t wrote_ns; /* where it has one: when the last write began */
     unsigned messages;
     unsigned established : 1, /* the handshake is over */
         refused : 1,          /* a write came before that */
@@ -527,6 +534,7 @@ static int use_name(SSL *ssl, const struct server_name *name) {
     if (!SSL_set_SSL_CTX(ssl, name->context)) return -1;
     SSL_set_verify(ssl, SSL_CTX_get_verify_mode(name->context), NULL);
     tls->user = name->user;
+    tls->record_size = name->settings.record_size;
     return SSL_set_min_proto_version(ssl, (int) SSL_CTX_get_min_proto_version(name->context)) == 1 ? 0 : -1;
 }
 
@@ -713,6 +721,7 @@ int us_internal_tls_attach(struct us_socket_context_t *context, struct us_socket
         if (!tls->server) goto fail;
     }
     tls->context = us_internal_tls_context_hold(context->tls);
+    tls->record_size = context->tls->settings.record_size;
     s->tls = tls;
     return 0;
 
@@ -795,6 +804,21 @@ static int may_write(struct us_internal_tls *tls) {
     return tls->established && !tls->waiting_length && !tls->busy && !tls->failed;
 }
 
+/* A write begins: after a pause so do the small records. */
+static void note_write(struct us_internal_tls *tls) {
+    if (tls->record_size != LIBUS_RECORDS_DYNAMIC) return;
+    int64_t now = tls->loop->sys->monotonic_ns(tls->loop->sys);
+    if (now - tls->wrote_ns > PAUSE_NS) tls->records = 0;
+    tls->wrote_ns = now;
+}
+
+/* Bytes of data in the next record. */
+static int record_length(const struct us_internal_tls *tls) {
+    if (tls->record_size != LIBUS_RECORDS_DYNAMIC) return tls->record_size ? tls->record_size : RECORD;
+    if (tls->records < RECORDS_EACH) return SEGMENT_RECORD;
+    return tls->records < 2 * RECORDS_EACH ? MIDDLE_RECORD : RECORD;
+}
+
 /* Makes one record, or several where the peer takes smaller ones only. Returns 0, or -1
  * when the socket cannot send any more. */
 static int encrypt(struct us_socket_t *s, const char *data, int length) {
@@ -804,6 +828,7 @@ static int encrypt(struct us_socket_t *s, const char *data, int length) {
     for (; done < length && written > 0; done += written > 0 ? written : 0) {
         written = SSL_write(tls->ssl, data + done, length - done);
         tls->loop->tls_records += written > 0;
+        if (tls->records < 2 * RECORDS_EACH) tls->records++;
     }
     ERR_clear_error();
     if (done == length) return 0;
@@ -827,10 +852,11 @@ int us_internal_tls_write(struct us_socket_t *s, const char *first, int first_le
     struct us_internal_tls *tls = s->tls;
     struct us_internal_tls_loop *shared = tls->loop->tls;
     int total = first_length + second_length, accepted = 0;
+    note_write(tls);
     while (accepted < total && may_write(tls) && !(s->p.flags & SOCKET_SEND_FAILED)) {
         int batch = 0;
         while (accepted < total && batch < BATCH) {
-            int length = total - accepted < RECORD ? total - accepted : RECORD;
+            int most = record_length(tls), length = total - accepted < most ? total - accepted : most;
             if (encrypt(s, in_a_row(shared, first, first_length, second, accepted, length), length)) return accepted;
             accepted += length;
             batch += length;
@@ -845,9 +871,10 @@ int us_internal_tls_sendfile(struct us_socket_t *s, int file, int64_t offset, si
     struct us_internal_tls_loop *shared = tls->loop->tls;
     size_t accepted = 0;
     ssize_t got = 1;
+    note_write(tls);
     while (accepted < length && got > 0 && may_write(tls) && !(s->p.flags & SOCKET_SEND_FAILED)) {
         for (size_t batch = 0; accepted < length && batch < BATCH; batch += (size_t) got) {
-            size_t wanted = length - accepted < RECORD ? length - accepted : RECORD;
+            size_t most = (size_t) record_length(tls), wanted = length - accepted < most ? length - accepted : most;
             got = bsd_file_read(tls->loop->sys, file, shared->record, wanted, offset + (int64_t) accepted);
             if (got <= 0) break;
             if (encrypt(s, shared->record, (int) got)) return (int) accepted;

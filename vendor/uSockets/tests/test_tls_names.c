@@ -210,6 +210,77 @@ static void certificates_may_be_optional(void) {
     a_certificate_may_be_a_choice(TLS1_2_VERSION);
 }
 
+/* The lengths of the records that `total` bytes leave in, without what TLS 1.3 adds. */
+static int records_of(struct peer *p, int total, int *lengths) {
+    static char data[400000];
+    int before = p->records;
+    CHECK_EQUAL(us_socket_write(1, seen.last, data, total, 0), total);
+    CHECK_EQUAL(listen_to(p, data, (size_t) total), total);
+    for (int i = before; i < p->records; i++) lengths[i - before] = p->lengths[i] - 17;
+    return p->records - before;
+}
+
+static int64_t the_time;
+
+static int64_t tell_time(struct us_sys_t *sys) {
+    (void) sys;
+    return the_time;
+}
+
+static void records_have_a_size(void) {
+    struct us_tls_settings_t settings = {.record_size = 1000};
+    int lengths[MOST_RECORDS];
+    tls_open();
+    us_socket_context_add_server_name(1, context, "a.example", shown("other"), NULL);
+    CHECK_EQUAL(us_socket_context_tls_settings(context, NULL, &settings), 0);
+    struct peer *p = greeted(TLS1_3_VERSION);
+    CHECK_EQUAL(records_of(p, 2500, lengths), 3);
+    CHECK(lengths[0] == 1000 && lengths[1] == 1000 && lengths[2] == 500);
+    long long sends = us_loop_sends(loop);
+    CHECK_EQUAL(records_of(p, 20000, lengths), 20);
+    CHECK_EQUAL(us_loop_sends(loop), sends + 1);
+    peer_free(p);
+    p = asking("a.example", TLS1_3_VERSION); /* has settings of its own */
+    CHECK(greet(p));
+    CHECK_EQUAL(records_of(p, 20000, lengths), 2);
+    peer_free(p);
+    settle();
+    tls_close();
+}
+
+static void records_begin_small(void) {
+    struct us_tls_settings_t settings = {.record_size = LIBUS_RECORDS_DYNAMIC};
+    int lengths[MOST_RECORDS];
+    tls_open();
+    faults.sys.monotonic_ns = tell_time;
+    the_time = 5000000000;
+    CHECK_EQUAL(us_socket_context_tls_settings(context, NULL, &settings), 0);
+    struct peer *p = greeted(TLS1_3_VERSION);
+    CHECK_EQUAL(records_of(p, 1369, lengths), 1);
+    CHECK_EQUAL(records_of(p, 38 * 1369, lengths), 38);
+    the_time += 1000000000;
+    CHECK_EQUAL(records_of(p, 1369 + 4229, lengths), 2);
+    CHECK(lengths[0] == 1369 && lengths[1] == 4229);
+    CHECK_EQUAL(records_of(p, 39 * 4229 + 16384 + 16384 + 1, lengths), 42);
+    CHECK(lengths[38] == 4229 && lengths[39] == 16384 && lengths[41] == 1);
+    peer_free(p);
+    settle();
+
+    p = greeted(TLS1_3_VERSION);
+    CHECK_EQUAL(records_of(p, 3 * 1369, lengths), 3); /* each connection begins anew */
+    long long sends = us_loop_sends(loop);
+    CHECK_EQUAL(records_of(p, 10 * 1369, lengths), 10);
+    CHECK_EQUAL(us_loop_sends(loop), sends + 1);
+    CHECK_EQUAL(records_of(p, 27 * 1369 + 4229, lengths), 28);
+    CHECK_EQUAL(lengths[27], 4229);
+    the_time += 1000000001;
+    CHECK_EQUAL(records_of(p, 4229, lengths), 4);
+    CHECK(lengths[0] == 1369 && lengths[3] == 4229 - 3 * 1369);
+    peer_free(p);
+    settle();
+    tls_close();
+}
+
 /* ---- Sessions and new certificates --------------------------------------- */
 
 /* Connects, with a session to go on with; gives the next one. */
@@ -368,6 +439,8 @@ int main(void) {
     RUN(the_callback_may_refuse);
     RUN(a_version_can_be_the_least);
     RUN(certificates_may_be_optional);
+    RUN(records_have_a_size);
+    RUN(records_begin_small);
     RUN(sessions_are_resumed_under_their_name);
     RUN(certificates_take_the_place_of_others);
     RUN(settings_stay);
