@@ -355,6 +355,9 @@ static void open_everything(uint8_t choice)
     const ck_limits *limits = &limit_choices[choice % 3];
     reset_world();
     count_memory();
+#ifdef OVER_TLS
+    tls_pipe_open();
+#endif
     DEMAND(try_open_server(limits));
     serve("*", "/a", on_any);
     serve("*", "/*", on_any);
@@ -391,6 +394,9 @@ static void end_everything(void)
         check_heard(run.clients[i]);
     }
     close_server();
+#ifdef OVER_TLS
+    tls_pipe_close();
+#endif
     DEMAND(counted.bytes == 0 && checks_failed == 0);
 }
 
