@@ -671,7 +671,7 @@ static inline void on_udp(uint32_t handle, int event, void *payload, int number)
 }
 
 static const ck_callbacks world_callbacks = {on_request, on_aborted, on_body, on_data, on_writable, on_deferred, on_uncorked,
-    on_websocket, NULL, on_udp, NULL};
+    on_websocket, NULL, on_udp, NULL, NULL};
 
 static const ck_limits limits_default = {
     .body = 1048576, .backlog = 16777216, .line = 8192, .head = 32768, .field = 16384, .fields = 100,
