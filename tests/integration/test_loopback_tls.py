@@ -15,6 +15,7 @@ from tls_material import Material
 
 from corkbind import App, AppOptions, HttpRequest, HttpResponse, TlsError
 from corkbind.testing import Faults, Loopback, LoopbackViolation, Tls, TlsConnection, assert_one_send, require_split_invariance
+from corkbind.testing.oracles import outcome
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -124,6 +125,25 @@ def test_an_answer_is_one_record_in_one_send(lo: Loopback) -> None:
 def test_pieces_of_plaintext_change_nothing(app: App) -> None:
     request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
     require_split_invariance(app, request, [[1], [10, 20, 30], range(1, len(request))])
+
+
+STREAMS = (
+    GET,
+    GET + b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello" + GET,
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    b"HEAD / HTTP/1.0\r\n\r\n",
+    b"GET / HTTP/9.9\r\n\r\n" + GET,
+    b"\x00nothing of the kind\r\n\r\n",
+    b"GET /?bytes=50000 HTTP/1.1\r\nHost: a\r\n\r\n",
+)
+
+
+@pytest.mark.parametrize("number", range(len(STREAMS)))
+def test_the_plaintext_is_that_of_a_plain_app(material: Material, number: int) -> None:
+    stream = STREAMS[number]
+    for segments in ([stream], [stream[:9], stream[9:]], [bytes([byte]) for byte in stream]):
+        assert outcome(make_app(material.options()), segments) == outcome(make_app(None), segments)
 
 
 # -- Ends --
