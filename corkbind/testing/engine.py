@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from asyncio import Task
 
     from corkbind.app import App
+    from corkbind.options import AppOptions
     from corkbind.testing.choices import Choices
     from corkbind.testing.connection import Connection
     from corkbind.ws_behavior import WebSocketBehavior
@@ -144,6 +145,7 @@ class Engine:
         self._lives: list[Life] = []  # of the WebSockets
         self._thread = 0
         self._told = 0
+        self._named: dict[str, AppOptions | None] = {}
         self._reads = 0  # segments on their way: as many turns are no spin
         self._life: tuple[Any, ...] = (0, self.loop, True, False, [], set(), set(), None, None, None)
         self._bridge: Bridge | None = None
@@ -162,6 +164,7 @@ class Engine:
         app = self.app
         app._native = tls.create(dataclasses.asdict(app.limits), app._options)
         app._name(app._native)
+        self._named = dict(app._server_names)
         app._equip(app._native)
         self._tell_routes()
         calls.app_listen(app._native, None, 80, 0)
@@ -212,6 +215,17 @@ class Engine:
             tell(self.app._native, definition)
         self._told = len(definitions)
 
+    def _tell_names(self) -> None:
+        """Tell of the server names that came, and that went, while the app was not here."""
+        app = self.app
+        for name in self._named.keys() - app._server_names.keys():
+            lib.ck_app_remove_server_name(app._native, name.encode())
+        changed = {
+            name: own for name, own in app._server_names.items() if name not in self._named or self._named[name] is not own
+        }
+        tls.name_all(app._native, app._options, changed)
+        self._named = dict(app._server_names)
+
     def _select(self) -> int:
         """Make the core's loop the current one; return the token of the one before."""
         if not self._token:
@@ -253,6 +267,8 @@ class Engine:
             sys.set_asyncgen_hooks(*self.loop.generator_hooks)
             if self._told != len(self.app._routes._definitions) and self.app._native:
                 self._tell_routes()
+            if self._named != self.app._server_names and self.app._native:
+                self._tell_names()
             yield
         finally:
             sys.set_asyncgen_hooks(*hooks)
@@ -262,6 +278,7 @@ class Engine:
             if not self._depth:
                 self.loop.mark_running(False)
                 self._told = len(self.app._routes._definitions)
+                self._named = dict(self.app._server_names) if self._named != self.app._server_names else self._named
                 self._exchange()
             _ck_loop_select(before)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from corkbind.app import App
-    from corkbind.options import AppOptions
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Contexts:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._made: dict[Tls, ssl.SSLContext] = {}
+        self._made: dict[tuple[Tls, tuple[tuple[str, int], ...]], ssl.SSLContext] = {}
 
     def of(self, tls: Tls) -> ssl.SSLContext:
         """Return the context for a client.
@@ -95,29 +95,32 @@ class Contexts:
         """
         if tls.context is not None:
             return tls.context
-        key = replace(tls, server_name=None, session=None, pieces=(), hold=False)
+        files = self._certificates()
+        key = replace(tls, server_name=None, session=None, pieces=(), hold=False), files
         if key not in self._made:
-            self._made[key] = self._make(key)
+            self._made[key] = _make(tls, [path for path, _ in files])
         return self._made[key]
 
-    def _make(self, tls: Tls) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN  # a certificate is trusted without its authority
-        for options in _certified(self._app):
-            if options.cert_file_name is not None:
-                context.load_verify_locations(options.cert_file_name)
-        if tls.certificate is not None:
-            files = (tls.certificate, None) if isinstance(tls.certificate, str) else tls.certificate
-            context.load_cert_chain(*files)
-        if tls.alpn:
-            context.set_alpn_protocols(list(tls.alpn))
-        if tls.minimum is not None:
-            context.minimum_version = tls.minimum
-        if tls.maximum is not None:
-            context.maximum_version = tls.maximum
-        return context
+    def _certificates(self) -> tuple[tuple[str, int], ...]:
+        """Return the app's certificates and those of its server names, each with the time of its last change."""
+        options = [self._app._options, *self._app._server_names.values()]
+        paths = sorted({each.cert_file_name for each in options if each is not None and each.cert_file_name is not None})
+        return tuple((path, os.stat(path).st_mtime_ns) for path in paths)
 
 
-def _certified(app: App) -> list[AppOptions]:
-    return [app._options] if app._options is not None else []
+def _make(tls: Tls, trusted: list[str]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN  # a certificate is trusted without its authority
+    for path in trusted:
+        context.load_verify_locations(path)
+    if tls.certificate is not None:
+        files = (tls.certificate, None) if isinstance(tls.certificate, str) else tls.certificate
+        context.load_cert_chain(*files)
+    if tls.alpn:
+        context.set_alpn_protocols(list(tls.alpn))
+    if tls.minimum is not None:
+        context.minimum_version = tls.minimum
+    if tls.maximum is not None:
+        context.maximum_version = tls.maximum
+    return context

@@ -38,6 +38,8 @@ typedef struct peer {
     size_t in_length;
     size_t in_capacity;
     size_t in_taken;  /* of it, by the server */
+    size_t beneath;   /* bytes of a layer below that wait to be received */
+    bool hidden;      /* what the client has sent waits for that layer */
     bool fin;         /* the client has sent all */
     int receive_error;
     char *out;        /* what the server has sent */
@@ -98,6 +100,7 @@ static struct {
     long errors;            /* exceptions set */
     uint32_t app;
     ck_limits limits;
+    uint32_t (*make_app)(const ck_limits *limits); /* NULL: a plain one */
     handler handlers[ROUTES_MAX];
     int routes;
     handler aborted, body, data, writable, websocket, udp, socket; /* besides the record */
@@ -385,7 +388,8 @@ static inline uint32_t ready_events(const fd_entry *entry)
         return world.waiting_count ? EPOLLIN & entry->events : 0;
     case FD_PEER: {
         bool failed = client->receive_error || (client->send_error && client->send_error != EAGAIN);
-        uint32_t events = client->in_taken < client->in_length || client->fin || failed ? EPOLLIN : 0;
+        bool arrived = client->beneath || (!client->hidden && client->in_taken < client->in_length);
+        uint32_t events = arrived || client->fin || failed ? EPOLLIN : 0;
         events |= client->room != 0 || failed ? EPOLLOUT : 0;
         return (events & entry->events) | (failed ? EPOLLERR : 0);
     }
@@ -718,7 +722,7 @@ static inline bool try_open_server(const ck_limits *limits)
         return false;
     }
     world.limits = limits ? *limits : limits_default;
-    world.app = ck_app_create(&world.limits);
+    world.app = world.make_app ? world.make_app(&world.limits) : ck_app_create(&world.limits);
     int error = 0;
     if (!world.app || !ck_app_listen(world.app, "127.0.0.1", 80, LIBUS_LISTEN_DEFAULT, &error)) {
         (void) ck_loop_close();

@@ -42,6 +42,7 @@ class Target(NamedTuple):
     helpers: tuple[str, ...] = ()
     max_len: int = 4096
     mutates_http: bool = False
+    also: str | None = None  # a target whose inputs it takes as well
 
     @property
     def corpus(self) -> Path:
@@ -52,9 +53,13 @@ class Target(NamedTuple):
         return HERE / "regressions" / self.name
 
     def inputs(self) -> list[Path]:
-        return [folder for folder in (self.corpus, self.regressions) if folder.is_dir() and any(folder.iterdir())]
+        names = [name for name in (self.name, self.also) if name]
+        folders = [HERE / kind / name for name in names for kind in ("corpus", "regressions")]
+        return [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]
 
 
+STACK = ("response_reader.c", "reference_http.c", "reference_chunked.c")
+WSCONN = (*STACK, "reference_handshake.c", "reference_extensions.c", "reference_ws.c", "server_frames.c", "client_deflate.c")
 TARGETS = (
     Target("http", ("reference_http.c",), mutates_http=True),
     Target("chunked", ("reference_chunked.c", "reference_http.c"), mutates_http=True),
@@ -67,16 +72,11 @@ TARGETS = (
     Target("deflate", max_len=1024),
     Target("topic", max_len=1500),
     Target("respond", ("response_reader.c", "reference_http.c"), 512),
-    Target(
-        "wsconn",
-        (
-            *("response_reader.c", "reference_http.c", "reference_chunked.c", "reference_handshake.c"),
-            *("reference_extensions.c", "reference_ws.c", "server_frames.c", "client_deflate.c"),
-        ),
-        512,
-    ),
+    Target("wsconn", WSCONN, 512),
+    Target("wsconn_tls", (*WSCONN, "tls_material.c"), 512, also="wsconn"),
     Target("tls", ("tls_material.c",), 2048),
-    Target("stack", ("response_reader.c", "reference_http.c", "reference_chunked.c"), 1024, mutates_http=True),
+    Target("stack", STACK, 1024, mutates_http=True),
+    Target("stack_tls", (*STACK, "tls_material.c"), 1024, mutates_http=True, also="stack"),
 )
 
 

@@ -433,6 +433,9 @@ static void open_everything(uint8_t choice)
     const ck_limits *limits = &limit_choices[choice % 3];
     reset_world();
     count_memory();
+#ifdef OVER_TLS
+    tls_pipe_open();
+#endif
     DEMAND(try_open_server(limits));
     if (choice & 128) {
         serve_native("/a");
@@ -474,6 +477,9 @@ static void end_everything(void)
         check_heard(run.clients[i]);
     }
     close_server();
+#ifdef OVER_TLS
+    tls_pipe_close();
+#endif
     DEMAND(counted.bytes == 0 && checks_failed == 0);
 }
 
@@ -500,6 +506,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     if (body_text[0] == '\0')
         memset(body_text, 'x', sizeof body_text);
     uint64_t first = run_once(input, size);
+#ifdef OVER_TLS
+    if (!fuzz_is_repeated(input, size))
+        return 0;
+#endif
     DEMAND(run_once(input, size) == first);
     return 0;
 }

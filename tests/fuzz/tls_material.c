@@ -3,17 +3,83 @@
 
 #include "tls_material.h"
 
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
+#include <sanitizer/asan_interface.h>
 #include <unistd.h>
 
 #include "fuzz.h"
 
 static char folder[64];
 static const char *const files[] = {"server.pem", "server.key", "other.pem", "other.key", "client.pem", "client.key", "data"};
+
+/* ---- Memory ---- */
+
+/* OpenSSL takes thousands of blocks for a handshake, which is most of the time of a run.
+ * So blocks are kept by size once they are free, out of bounds until they are taken
+ * again: what is used after its end, or past it, is still seen. */
+typedef struct block {
+    struct block *next;
+    size_t room, size, unused; /* keeps what follows aligned */
+} block;
+
+enum { ROOM_LEAST = 32, SIZES = 20 };
+
+static block *free_blocks[SIZES];
+
+static block *block_of(void *memory)
+{
+    return (block *)memory - 1;
+}
+
+static void *take(size_t size, const char *file, int line)
+{
+    (void)file, (void)line;
+    size_t room = ROOM_LEAST, at = 0;
+    while (room < size && at < SIZES) {
+        room *= 2;
+        at++;
+    }
+    if (at == SIZES)
+        return NULL;
+    block *taken = free_blocks[at];
+    if (taken)
+        free_blocks[at] = taken->next;
+    else
+        taken = malloc(sizeof *taken + room);
+    if (!taken)
+        return NULL;
+    *taken = (block){.room = at, .size = size};
+    ASAN_POISON_MEMORY_REGION(taken + 1, room);
+    ASAN_UNPOISON_MEMORY_REGION(taken + 1, size);
+    return taken + 1;
+}
+
+static void give_back(void *memory, const char *file, int line)
+{
+    (void)file, (void)line;
+    if (!memory)
+        return;
+    block *given = block_of(memory);
+    ASAN_POISON_MEMORY_REGION(given + 1, (size_t)ROOM_LEAST << given->room);
+    given->next = free_blocks[given->room];
+    free_blocks[given->room] = given;
+}
+
+static void *resize(void *memory, size_t size, const char *file, int line)
+{
+    void *moved = take(size, file, line);
+    if (memory && moved) {
+        size_t was = block_of(memory)->size;
+        memcpy(moved, memory, was < size ? was : size);
+        give_back(memory, file, line);
+    }
+    return moved;
+}
 
 /* ---- Random numbers ---- */
 
@@ -117,6 +183,7 @@ static void remove_all(void)
 
 void tls_material_make(void)
 {
+    DEMAND(CRYPTO_set_mem_functions(take, resize, give_back) == 1); /* before OpenSSL has any */
     const char *temporary = getenv("TMPDIR");
     snprintf(folder, sizeof folder, "%.40s/fz-tls-XXXXXX", temporary && *temporary ? temporary : "/tmp");
     DEMAND(mkdtemp(folder) != NULL);

@@ -15,6 +15,7 @@ from tls_material import Material
 
 from corkbind import App, AppOptions, HttpRequest, HttpResponse, TlsError
 from corkbind.testing import Faults, Loopback, LoopbackViolation, Tls, TlsConnection, assert_one_send, require_split_invariance
+from corkbind.testing.oracles import outcome
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -124,6 +125,25 @@ def test_an_answer_is_one_record_in_one_send(lo: Loopback) -> None:
 def test_pieces_of_plaintext_change_nothing(app: App) -> None:
     request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
     require_split_invariance(app, request, [[1], [10, 20, 30], range(1, len(request))])
+
+
+STREAMS = (
+    GET,
+    GET + b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello" + GET,
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    b"HEAD / HTTP/1.0\r\n\r\n",
+    b"GET / HTTP/9.9\r\n\r\n" + GET,
+    b"\x00nothing of the kind\r\n\r\n",
+    b"GET /?bytes=50000 HTTP/1.1\r\nHost: a\r\n\r\n",
+)
+
+
+@pytest.mark.parametrize("number", range(len(STREAMS)))
+def test_the_plaintext_is_that_of_a_plain_app(material: Material, number: int) -> None:
+    stream = STREAMS[number]
+    for segments in ([stream], [stream[:9], stream[9:]], [bytes([byte]) for byte in stream]):
+        assert outcome(make_app(material.options()), segments) == outcome(make_app(None), segments)
 
 
 # -- Ends --
@@ -326,6 +346,56 @@ def test_a_client_certificate(material: Material) -> None:
         assert strange.failure is not None
         assert strange.closed
         assert lo.feed(GET).endswith(b"x" * 10)
+
+
+def subject(client: TlsConnection) -> str:
+    """Return the name that the server's certificate is for, besides those that all of them have."""
+    certificate = client.object.getpeercert()
+    assert certificate is not None
+    names = [value for _, value in certificate["subjectAltName"]]  # type: ignore[misc,index]
+    return str(names[-1])
+
+
+def test_server_names(material: Material) -> None:
+    app = make_app(material.options())
+    other = material.options(key_file_name=str(material.other_key), cert_file_name=str(material.other_certificate))
+    app.add_server_name("a.example", other)
+    app.domain("b.example").get("/", lambda res, req: res.end("b"))
+    asked: list[str] = []
+
+    def missing(name: str) -> None:
+        asked.append(name)
+        if name.startswith("late"):
+            app.add_server_name(name, other)
+
+    app.missing_server_name(missing)
+    with Loopback(app) as lo:
+        clients = {name: lo.connect(tls=Tls(server_name=name)) for name in ("a.example", "b.example", "late.example")}
+        lo.run()
+        assert [subject(client) for client in clients.values()] == ["other.example", "server.example", "other.example"]
+        assert asked == ["b.example", "late.example"]
+        clients["b.example"].send(b"GET / HTTP/1.1\r\nHost: b.example\r\n\r\n")
+        app.remove_server_name("a.example")
+        app.add_server_name("c.example", other)
+        again = {name: lo.connect(tls=Tls(server_name=name)) for name in ("a.example", "c.example", "late.example")}
+        lo.run()
+        assert [subject(client) for client in again.values()] == ["server.example", "other.example", "other.example"]
+        assert clients["b.example"].recv().endswith(b"\r\n\r\nb")
+        lo.check()
+
+
+def test_what_a_missing_name_raises_is_an_error_of_the_app(material: Material) -> None:
+    app = make_app(material.options())
+
+    def missing(name: str) -> None:
+        raise LookupError(name)
+
+    app.missing_server_name(missing)
+    with Loopback(app) as lo:
+        client = lo.connect(tls=Tls(server_name="a.example"))
+        lo.run()
+        assert client.failure is not None
+        assert [type(error) for error in lo.errors] == [LookupError]
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
