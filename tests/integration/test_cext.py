@@ -15,7 +15,7 @@ from typing import Any
 
 import building
 import pytest
-from harness import HERE, Peer, Server, Stream, request, tool, tool_environment, until
+from harness import HERE, SANITIZED, Peer, Server, Stream, request, tool, tool_environment, until
 from tls_material import Material
 
 import corkbind
@@ -23,6 +23,8 @@ from corkbind import App, serving
 from corkbind._ffi.constants import CK_ABI_VERSION, CK_EXPIRED, CK_THREAD
 
 SOURCE = HERE / "cext" / "plain.c"
+#: What a program needs to link the library where that has sanitizers.
+SANITIZER = ["-fsanitize=address,undefined"] if SANITIZED else []
 
 
 @pytest.fixture(scope="module")
@@ -330,10 +332,11 @@ def test_clang_has_nothing_to_say_of_the_headers(tmp_path: Path) -> None:
 
 def test_a_program_in_c(tmp_path: Path) -> None:
     program = tmp_path / "server"
-    building.run(building.compiler(), "-std=c11", "-D_GNU_SOURCE", *building.WARNINGS, *corkbind.get_cflags(),
+    building.run(building.compiler(), "-std=c11", "-D_GNU_SOURCE", *building.WARNINGS, *corkbind.get_cflags(), *SANITIZER,
                  HERE / "cext" / "server.c", "-o", program, *corkbind.get_ldflags())  # fmt: skip
     errors = tmp_path / "errors"
-    with errors.open("wb") as sink, subprocess.Popen([program], stdout=subprocess.PIPE, stderr=sink) as process:
+    plain = tool_environment()
+    with errors.open("wb") as sink, subprocess.Popen([program], stdout=subprocess.PIPE, stderr=sink, env=plain) as process:
         try:
             assert process.stdout is not None
             server = Server(process, int(process.stdout.readline().rpartition(b":")[2]), errors)
