@@ -2,7 +2,7 @@
 
 A docstring that begins with a letter in brackets is about that consequence of the paragraph
 on corking and record size, behind the list of situations. (c), records that begin small, is
-an option, and has its tests beside it. (e) is that lengths can be told apart: they can, for
+an option: test_tls_settings.py. (e) is that lengths can be told apart: they can, for
 nothing is padded, and no promise is made.
 """
 
