@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from corkbind._ffi import calls
@@ -112,6 +113,7 @@ class UdpSocket(UdpCorking):
             raise ValueError(f"cork must be one of {', '.join(map(repr, MODES))}, not {cork!r}")
         self._guard = MODES[cork]
         self._handle = self._blocks = 0
+        self._host, self._port = host or "*", port
         self._on_data, self._on_drain, self._on_error = on_data, on_drain, on_error
         self._details = details
         self._max_running = max_running
@@ -297,7 +299,8 @@ class UdpSocket(UdpCorking):
         drains, self._drains = self._drains, []
         for future in drains:
             if not future.done():
-                future.set_result(None)
+                with suppress(RuntimeError):  # its asyncio loop is closed
+                    future.set_result(None)
         if self._on_drain is not None:
             self._on_drain(self)
 
@@ -358,7 +361,8 @@ class UdpSocket(UdpCorking):
         drains, self._drains = self._drains, []
         for future in drains:
             if not future.done():
-                future.set_exception(_closed("wait for the kernel"))
+                with suppress(RuntimeError):  # its asyncio loop is closed
+                    future.set_exception(_closed("wait for the kernel"))
         self._leave_loop()
 
     def _leave_loop(self) -> None:

@@ -69,5 +69,8 @@ class Inbox:
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
-                waiter.set_result(None)
-                return
+                try:
+                    waiter.set_result(None)
+                    return
+                except RuntimeError:  # its asyncio loop is closed, and nobody waits any more
+                    continue

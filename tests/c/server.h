@@ -695,8 +695,10 @@ static inline void on_socket(uint32_t handle, int event, void *payload, int numb
     call_also(world.socket, handle, event);
 }
 
-static const ck_callbacks world_callbacks = {on_request, on_aborted, on_body, on_data, on_writable, on_deferred, on_uncorked,
-    on_websocket, NULL, on_udp, on_socket, NULL};
+static const ck_callbacks world_callbacks = {
+    .request = on_request, .aborted = on_aborted, .body = on_body, .data = on_data, .writable = on_writable,
+    .deferred = on_deferred, .uncorked = on_uncorked, .websocket = on_websocket, .udp = on_udp, .socket = on_socket,
+};
 
 static const ck_limits limits_default = {
     .body = 1048576, .backlog = 16777216, .line = 8192, .head = 32768, .field = 16384, .fields = 100,

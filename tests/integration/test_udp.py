@@ -531,6 +531,30 @@ def test_forks_and_the_exit() -> None:
     assert done.stdout == "child: cannot send a datagram: the socket is closed\nfrom the parent\n"
 
 
+LEFT_OPEN = """
+import asyncio
+from corkbind import *
+
+loop = asyncio.new_event_loop()
+
+async def main():
+    global udp, task
+    udp = UdpSocket()
+    task = asyncio.create_task(udp.receive())
+    await asyncio.sleep(0)
+
+loop.set_exception_handler(lambda loop, context: print(context["message"]))
+loop.run_until_complete(main())
+loop.close()
+"""
+
+
+def test_an_exit_while_somebody_waits() -> None:
+    """What asyncio says of the task goes to its exception handler; of ours nothing is said."""
+    done = subprocess.run([sys.executable, "-c", LEFT_OPEN], env=environment(), capture_output=True, text=True, timeout=SECONDS)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_some_thousand_datagrams_are_counted() -> None:
     """Each batch is one send, and none is lost in between; tests/soak/udp.py has the long form."""
     command = [

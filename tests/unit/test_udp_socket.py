@@ -360,3 +360,22 @@ def test_who_waits_first_is_first() -> None:
         assert got[1] == (3, None)
 
     asyncio.run(main())
+
+
+def test_who_waited_in_a_loop_that_is_closed_is_passed_over() -> None:
+    inbox = Inbox(10)
+    old = asyncio.new_event_loop()
+    task = old.create_task(inbox.take(old.create_future))
+    old.run_until_complete(asyncio.sleep(0))
+    old.close()
+
+    async def main() -> None:
+        waiting = asyncio.create_task(inbox.take(asyncio.get_running_loop().create_future))
+        await asyncio.sleep(0)
+        inbox.put(batch(b"a"))
+        assert await waiting == (b"a", SOMEBODY)
+
+    asyncio.run(main())
+    with pytest.raises(RuntimeError):  # as asyncio ends it
+        task.get_coro().throw(RuntimeError)  # type: ignore[union-attr]
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
