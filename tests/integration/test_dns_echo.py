@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import ROOT, SECONDS, environment, tool_environment
+from harness import ROOT, SECONDS, environment, tool, tool_environment
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -265,9 +265,7 @@ def test_python_and_c_say_the_same_to_any_bytes(in_python: NameServer, in_c: Nam
 
 
 def test_dig(server: NameServer) -> None:
-    dig = shutil.which("dig")
-    if dig is None:
-        pytest.skip("dig is not installed (Debian: bind9-dnsutils)")
+    dig = tool("dig")
 
     def ask(*words: str) -> str:
         command = [dig, "@127.0.0.1", "-p", str(server.port), "+time=5", "+tries=1", *words]
