@@ -4,6 +4,8 @@
 
 #include "tls.h"
 
+#ifndef LIBUS_NO_SSL
+
 #include <openssl/ssl.h>
 
 enum { SESSIONS_KEPT = 16 };
@@ -47,4 +49,5 @@ struct us_internal_tls_clients *us_internal_tls_clients_of(struct us_internal_tl
 /* Sets us_tls_error and EINVAL. Returns -1. */
 int us_internal_tls_refuse(const char *why);
 
+#endif
 #endif
