@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,9 +15,10 @@ import pytest
 from harness import tool, tool_environment
 from tls_material import Material
 
-import build
-
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+import build  # noqa: E402
+
 PROGRAMS = ROOT / "vendor" / "uSockets" / "tests" / "programs"
 SOCKETS = ROOT / "vendor" / "uSockets" / "src"
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror")
@@ -59,7 +61,7 @@ def program(name: str, kind: Kind) -> Path:
     target = build.OUT / "programs" / f"{compiler}-{switches}" / Path(name).stem
     target.parent.mkdir(parents=True, exist_ok=True)
     libraries = [] if switches == "plain" else ["-lssl", "-lcrypto"]
-    command = [compiler, f"-std={standard}", *WARNINGS, *build.SANITIZE, *SWITCHES[switches], f"-I{SOCKETS}",
+    command = [compiler, f"-std={standard}", *WARNINGS, *build.SANITIZE, "-O0", *SWITCHES[switches], f"-I{SOCKETS}",
                "-x", language, str(PROGRAMS / name), "-x", "none", *library(cc, switches), *libraries, "-lpthread",
                "-o", str(target)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, env=tool_environment())
