@@ -119,6 +119,9 @@ const char *us_tls_error(void) {
 static const char *queued_reason(void) {
     unsigned long error = ERR_peek_error();
     const char *reason = error ? ERR_reason_error_string(error) : NULL;
+    int code = ERR_GET_REASON(error);
+    /* OpenSSL 1.1.1 has no reason for some alerts of the peer, but names for all. */
+    if (!reason && ERR_GET_LIB(error) == ERR_LIB_SSL && code > SSL_AD_REASON_OFFSET) reason = SSL_alert_desc_string_long(code - SSL_AD_REASON_OFFSET);
     if (!reason && error && ERR_GET_LIB(error) == ERR_LIB_SYS) reason = strerror(ERR_GET_REASON(error));
     return reason ? reason : "unknown error";
 }
