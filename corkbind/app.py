@@ -64,8 +64,8 @@ class App(AppNames):
         trusted_proxies: networks whose Forwarded and X-Forwarded-* fields are believed.
 
     Raises:
-        TypeError, ValueError: `cork` is no mode, networks are no list of networks, `options` are no
-            AppOptions, or proxies are to speak the PROXY protocol before TLS.
+        TypeError, ValueError: `cork` is no mode, networks are no list of networks, or `options`
+            are no AppOptions.
     """
 
     def __init__(

@@ -23,11 +23,8 @@ def secure(app: App, options: AppOptions) -> None:
 
     Raises:
         TypeError: `options` are no AppOptions.
-        ValueError: proxies are to speak the PROXY protocol, which cannot come before TLS.
     """
     check(options)
-    if app._proxy_protocol:
-        raise ValueError("the PROXY protocol cannot come before TLS: leave proxy_protocol or options out")
     app._options = options
     app._dispatcher.scheme = "https"
 

@@ -70,6 +70,26 @@ static void on_server_name(struct us_socket_context_t *context, const char *name
     }
 }
 
+/* The header of the PROXY protocol comes before TLS: whoever relays a handshake cannot write
+ * inside it. Who has to send one and does not gets no answer. */
+static int on_prefix(struct us_socket_t *s, const char *data, int length)
+{
+    ck_connection *connection = us_socket_ext(1, s);
+    if (!connection->proxy_due) {
+        return LIBUS_PREFIX_NONE;
+    }
+    int result = ck_proxy_parse(data, (size_t) length, &connection->proxied);
+    if (result == CK_PROXY_MORE) {
+        return LIBUS_PREFIX_MORE;
+    }
+    if (result == CK_PROXY_BAD) {
+        connection->app->stats.refused++;
+        return LIBUS_PREFIX_REFUSED;
+    }
+    connection->proxy_due = false;
+    return result;
+}
+
 struct us_socket_context_t *ck_tls_context(ck_app *app, const ck_tls_options *options)
 {
     struct us_tls_settings_t settings = settings_of(options);
@@ -85,6 +105,7 @@ struct us_socket_context_t *ck_tls_context(ck_app *app, const ck_tls_options *op
     us_socket_context_alpn(context, "http/1.1");
     us_socket_context_plain_answer(context, plain_answer, (int) sizeof(plain_answer) - 1);
     us_socket_context_on_tls_failure(context, on_tls_failure);
+    us_socket_context_on_plain_prefix(context, on_prefix);
     return context;
 }
 

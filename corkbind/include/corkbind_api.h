@@ -93,7 +93,8 @@ extern "C" {
     ENTRY(ck_app_refuse_server_name) ENTRY(ck_app_prepare) ENTRY(ck_app_renew) ENTRY(ck_app_domain) \
     ENTRY(us_socket_server_name) \
     ENTRY(ck_udp_corks) \
-    ENTRY(ck_certificate_text) ENTRY(us_socket_peer_certificate) ENTRY(us_certificate_text)
+    ENTRY(ck_certificate_text) ENTRY(us_socket_peer_certificate) ENTRY(us_certificate_text) \
+    ENTRY(us_socket_context_on_plain_prefix)
 
 #define CK_API_MEMBER(name) CK_API_POINTER(name) name;
 

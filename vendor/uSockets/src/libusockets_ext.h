@@ -231,6 +231,18 @@ LIBUS_EXPORT const char *us_socket_tls_alpn(struct us_socket_t *s, int *length);
 /* Returns 1 when the handshake has gone on with an earlier session, else 0. */
 LIBUS_EXPORT int us_socket_tls_is_resumed(struct us_socket_t *s);
 
+/* What a callback for the plain prefix returns: wait for more bytes, there is none, and the
+ * socket is to be closed; else the bytes of it. */
+#define LIBUS_PREFIX_MORE 0
+#define LIBUS_PREFIX_NONE -1
+#define LIBUS_PREFIX_REFUSED -2
+
+/* Sets what is given the first bytes that a TLS server's socket receives, before TLS is: for
+ * what a proxy says in the clear, of 64 KiB at most. After LIBUS_PREFIX_MORE it is called
+ * again, with all of them and what follows. Calls nothing back; on_close, where it refuses. */
+LIBUS_EXPORT void us_socket_context_on_plain_prefix(struct us_socket_context_t *context,
+    int (*on_prefix)(struct us_socket_t *s, const char *data, int length));
+
 /* What us_socket_context_options_t has no member for. All 0 = as without. */
 struct us_tls_settings_t {
     int min_version;     /* 13: TLS 1.3 only; else TLS 1.2 as well */

@@ -235,6 +235,11 @@ int us_certificate_text(const char *der, int length, int what, char *to, int siz
     return -1;
 }
 
+void us_socket_context_on_plain_prefix(struct us_socket_context_t *context,
+    int (*on_prefix)(struct us_socket_t *s, const char *data, int length)) {
+    (void) context, (void) on_prefix;
+}
+
 void us_socket_context_renew(struct us_socket_context_t *context, int use) {
     (void) context, (void) use;
 }

@@ -45,6 +45,7 @@ enum {
     MIDDLE_RECORD = 4229,         /* three segments */
     RECORDS_EACH = 40,            /* of those, then of these */
     PAUSE_NS = 1000000000,        /* after which they begin again */
+    PREFIX_MOST = 65536,          /* in the clear before TLS */
     REASON = 512
 };
 
@@ -69,6 +70,7 @@ struct us_internal_tls_context {
     int plain_answer_length;
     struct us_socket_t *(*on_handshake)(struct us_socket_t *s);
     struct us_internal_tls_clients clients;
+    int (*on_prefix)(struct us_socket_t *s, const char *data, int length);
     int name_refused; /* by the callback for unknown names, which runs */
     int holders;
 };
@@ -93,6 +95,8 @@ struct us_internal_tls {
     void *user; /* of the server name */
     struct us_internal_tls_server *server; /* that a client means; NULL: this is the server */
     char *server_name; /* that the client has asked for; NULL: none */
+    char *prefix; /* what has come of the bytes before TLS */
+    size_t prefix_length;
     int record_size; /* as us_tls_settings_t has it */
     unsigned records; /* sent since the last pause, up to where the number has no meaning any more */
     int64_t wrote_ns; /* where it has one: when the last write began */
@@ -103,6 +107,7 @@ struct us_internal_tls {
         failed : 1,           /* OpenSSL can say no more */
         busy : 1,             /* inside OpenSSL */
         notified : 1,         /* the peer's close_notify is in */
+        prefixed : 1,         /* nothing comes before TLS any more */
         named : 1,            /* the server name has been looked at */
         truncated : 1, deaf : 1; /* what still comes is dropped */
 };
@@ -484,6 +489,11 @@ void us_socket_context_on_handshake(struct us_socket_context_t *context, struct 
     if (context->tls) context->tls->on_handshake = on_handshake;
 }
 
+void us_socket_context_on_plain_prefix(struct us_socket_context_t *context,
+    int (*on_prefix)(struct us_socket_t *s, const char *data, int length)) {
+    if (context->tls) context->tls->on_prefix = on_prefix;
+}
+
 void *us_socket_context_get_native_handle(int ssl, struct us_socket_context_t *context) {
     (void) ssl;
     return context->tls ? context->tls->context : NULL;
@@ -740,6 +750,7 @@ void us_internal_tls_free(struct us_loop_t *loop, struct us_internal_tls *tls) {
     if (!tls) return;
     if (tls->waiting) loop->sys->release(loop->sys, tls->waiting);
     if (tls->server_name) loop->sys->release(loop->sys, tls->server_name);
+    if (tls->prefix) loop->sys->release(loop->sys, tls->prefix);
     /* Else a session that ended without close_notify could not be resumed. */
     if (tls->established && !tls->failed) SSL_set_shutdown(tls->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(tls->ssl);
@@ -1026,10 +1037,49 @@ static struct us_socket_t *deliver(struct us_socket_t *s, size_t length) {
     return go_on(s->context->on_data(s, s->context->loop->recv_buffer, (int) length));
 }
 
+/* Adds received bytes to those of the prefix. Returns 0, or -1 without memory. */
+static int gather_prefix(struct us_internal_tls *tls, const char *data, size_t length) {
+    struct us_sys_t *sys = tls->loop->sys;
+    char *larger = sys->resize(sys, tls->prefix, tls->prefix_length + length);
+    if (!larger) return -1;
+    memcpy(larger + tls->prefix_length, data, length);
+    tls->prefix = larger;
+    tls->prefix_length += length;
+    return 0;
+}
+
+static size_t close_prefixed(struct us_socket_t *s, int error) {
+    us_socket_close(0, s, error, NULL);
+    return 0;
+}
+
+/* Takes away what comes in the clear before TLS. Returns the bytes of TLS behind it, which then
+ * are the first of the input; 0: there is nothing to go on with. */
+static size_t take_prefix(struct us_socket_t *s, size_t length) {
+    struct us_internal_tls *tls = s->tls;
+    char *in = tls->loop->tls->in;
+    int first = !tls->prefix_length;
+    if (!first && gather_prefix(tls, in, length)) return close_prefixed(s, ENOMEM);
+    const char *all = first ? in : tls->prefix;
+    size_t total = first ? length : tls->prefix_length;
+    int taken = tls->context->on_prefix(s, all, (int) total);
+    if (!go_on(s)) return 0;
+    if (taken == LIBUS_PREFIX_REFUSED || (taken == LIBUS_PREFIX_MORE && total > PREFIX_MOST)) return close_prefixed(s, EPROTO);
+    if (taken == LIBUS_PREFIX_MORE) return first && gather_prefix(tls, in, length) ? close_prefixed(s, ENOMEM) : 0;
+    size_t left = taken > 0 ? total - (size_t) taken : total;
+    if (left > INPUT) return close_prefixed(s, EPROTO);
+    memmove(in, all + (total - left), left);
+    if (tls->prefix) tls->loop->sys->release(tls->loop->sys, tls->prefix);
+    tls->prefix = NULL;
+    tls->prefixed = 1;
+    return left;
+}
+
 void us_internal_tls_received(struct us_socket_t *s, size_t length) {
     struct us_internal_tls *tls = s->tls;
     struct us_internal_tls_loop *shared = tls->loop->tls;
     if (tls->deaf || tls->failed || s->p.flags & SOCKET_SEND_FAILED) return;
+    if (tls->context->on_prefix && !tls->prefixed && !tls->server && !tls->begun && !(length = take_prefix(s, length))) return;
     if (!tls->begun && is_plain(tls, shared->in[0])) {
         answer_plain(s);
         return;

@@ -281,6 +281,99 @@ static void records_begin_small(void) {
     tls_close();
 }
 
+/* ---- Bytes before TLS ---- */
+
+static int prefixes_asked;
+
+/* A line that ends with "!"; "x" is none, "?" may not come. */
+static int take_line(struct us_socket_t *s, const char *data, int length) {
+    const char *end = memchr(data, '!', (size_t) length);
+    (void) s;
+    prefixes_asked++;
+    if (data[0] == '?') return LIBUS_PREFIX_REFUSED;
+    if (data[0] != '-') return LIBUS_PREFIX_NONE;
+    return end ? (int) (end - data) + 1 : LIBUS_PREFIX_MORE;
+}
+
+static struct peer *after_prefix(const char *prefix, size_t piece) {
+    struct peer *p = peer_of(TLS1_3_VERSION);
+    char all[4096];
+    size_t length = strlen(prefix);
+    memcpy(all, prefix, length);
+    (void) SSL_do_handshake(p->ssl);
+    ERR_clear_error();
+    length += (size_t) BIO_read(p->out, all + length, (int) (sizeof all - length));
+    p->piece = piece;
+    peer_send_raw(p, all, length);
+    p->piece = 0;
+    return p;
+}
+
+static void bytes_may_come_before_tls(void) {
+    static const size_t pieces[] = {0, 1, 3, 100};
+    tls_open();
+    us_socket_context_plain_answer(context, "plain!", 6);
+    us_socket_context_on_plain_prefix(context, take_line);
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
+        prefixes_asked = 0;
+        struct peer *p = after_prefix("-PROXY whoever!", pieces[i]);
+        CHECK(greet(p));
+        CHECK_EQUAL(prefixes_asked, pieces[i] == 1 ? 15 : pieces[i] == 3 ? 5 : 1);
+        tell(p, "-data!", 6); /* of which nothing is taken */
+        peer_free(p);
+        settle();
+        p = after_prefix("", pieces[i]);
+        CHECK(greet(p));
+        peer_free(p);
+        settle();
+    }
+    CHECK_EQUAL(seen.bytes, 24);
+    struct peer *p = peer_of(TLS1_3_VERSION);
+    peer_send_raw(p, "-line!GET / HTTP/1.1\r\n", 22);
+    char answer[16];
+    CHECK_EQUAL(recv(p->fd, answer, sizeof answer, MSG_DONTWAIT), 6);
+    peer_free(p);
+    settle();
+    CHECK_EQUAL(seen.opened, seen.closed);
+    tls_close();
+}
+
+static void bytes_before_tls_may_be_refused(void) {
+    static char much[70000];
+    tls_open();
+    us_socket_context_on_plain_prefix(context, take_line);
+    struct peer *p = peer_of(TLS1_3_VERSION);
+    peer_send_raw(p, "?", 1);
+    CHECK_EQUAL(seen.closed, 1);
+    CHECK_EQUAL(seen.code, EPROTO);
+    peer_free(p);
+    memset(much, '-', sizeof much);
+    p = peer_of(TLS1_3_VERSION);
+    p->piece = 30000;
+    peer_send_raw(p, much, sizeof much);
+    CHECK_EQUAL(seen.closed, 2);
+    CHECK_EQUAL(seen.code, EPROTO);
+    peer_free(p);
+    p = peer_of(TLS1_3_VERSION);
+    peer_send_raw(p, "-half", 5);
+    peer_free(p); /* and never the rest */
+    settle();
+    CHECK_EQUAL(seen.closed, 3);
+    for (int i = 0; i < 2; i++) {
+        p = peer_of(TLS1_3_VERSION);
+        if (i) peer_send_raw(p, "-half", 5);
+        faults.fail = CALL_ALLOC;
+        faults.at = faults.calls[CALL_ALLOC] + 1;
+        faults.error = ENOMEM;
+        peer_send_raw(p, "-more", 5);
+        faults.fail = CALL_NONE;
+        CHECK_EQUAL(seen.closed, 4 + i);
+        CHECK_EQUAL(seen.code, ENOMEM);
+        peer_free(p);
+    }
+    tls_close();
+}
+
 /* ---- Sessions and new certificates --------------------------------------- */
 
 /* Connects, with a session to go on with; gives the next one. */
@@ -441,6 +534,8 @@ int main(void) {
     RUN(certificates_may_be_optional);
     RUN(records_have_a_size);
     RUN(records_begin_small);
+    RUN(bytes_may_come_before_tls);
+    RUN(bytes_before_tls_may_be_refused);
     RUN(sessions_are_resumed_under_their_name);
     RUN(certificates_take_the_place_of_others);
     RUN(settings_stay);
