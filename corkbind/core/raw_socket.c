@@ -23,7 +23,7 @@ static ck_socket *socket_of(struct us_socket_t *s)
 
 /* ---- To the application ---- */
 
-bool ck_socket_tell(const ck_loop *loop, uint32_t handle, int event, const char *data, size_t length, int number)
+bool ck_socket_tell(ck_loop *loop, uint32_t handle, int event, const char *data, size_t length, int number)
 {
     const ck_python *py = ck_python_bound();
     void *payload = data ? py->bytes_new(data, (ptrdiff_t) length) : py->none;
@@ -37,7 +37,9 @@ bool ck_socket_tell(const ck_loop *loop, uint32_t handle, int event, const char 
         }
         return false;
     }
+    loop->telling++;
     ck_python_socket(loop, handle, event, payload, number);
+    loop->telling--;
     if (data) {
         py->decref(payload);
     }
@@ -209,7 +211,7 @@ static uint32_t let_go(ck_socket *socket)
 }
 
 /* Tells of an end; without memory for the reason, without it. */
-static void tell_end(const ck_loop *loop, uint32_t handle, int event, const char *reason, int code)
+static void tell_end(ck_loop *loop, uint32_t handle, int event, const char *reason, int code)
 {
     if (!reason || !ck_socket_tell(loop, handle, event, reason, strlen(reason), code)) {
         (void) ck_socket_tell(loop, handle, event, NULL, 0, code);
@@ -218,7 +220,7 @@ static void tell_end(const ck_loop *loop, uint32_t handle, int event, const char
 
 static void open_failed(ck_socket *socket, int code)
 {
-    const ck_loop *loop = socket->context->loop;
+    ck_loop *loop = socket->context->loop;
     uint32_t handle = let_go(socket);
     if (socket->told) {
         tell_end(loop, handle, CK_SOCKET_CONNECT_ERROR, socket->tls_reason, code ? code : ECONNABORTED);
