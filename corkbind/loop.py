@@ -41,6 +41,7 @@ class Loop:
 
     Raises:
         OSError: the core loop cannot be opened.
+        CorkbindError: another asyncio loop, which is not closed, runs what is on it.
 
     Lifetime: until `close()`, or the end of a `with` block. When the last Loop, app and
     stream of the thread is closed, all that is open on the core loop is closed as well.
@@ -56,7 +57,11 @@ class Loop:
         self._bridge = Bridge.open()
         if on_error is not None:
             self._bridge.on_error = on_error
-        self.join_running()
+        try:
+            self.join_running()
+        except BaseException:
+            self._bridge.close()
+            raise
 
     # -- Who runs it --
 
@@ -77,9 +82,13 @@ class Loop:
         self._bridge.attach(loop)
 
     def join_running(self) -> None:
-        """Attach to the asyncio loop that is running here, if there is one; idempotent."""
+        """Attach to the asyncio loop that is running here, if there is one; idempotent.
+
+        Raises:
+            CorkbindError: another one, which is not closed, runs what is on the core loop.
+        """
         running = _get_running_loop()
-        if running is not None and not self._running and self._bridge.attached is None:
+        if running is not None and not self._running:
             self._bridge.attach(running)
 
     def run(self) -> None:

@@ -46,16 +46,26 @@ bool ck_socket_tell(ck_loop *loop, uint32_t handle, int event, const char *data,
     return true;
 }
 
-/* Corks and tells. A socket that cannot be told is closed, since what has happened will not
- * happen again. */
+/* A socket of which something cannot be told is closed, since that will not happen again. If
+ * it was that it is open, it never was. */
+static void untold(ck_socket *socket, int event)
+{
+    if (event == CK_SOCKET_ACCEPTED || event == CK_SOCKET_CONNECTED) {
+        socket->phase = CK_SOCKET_OPENING;
+        socket->told = event == CK_SOCKET_CONNECTED;
+        socket->context->stats.open--;
+    }
+    ck_socket_close_now(socket, ENOMEM);
+}
+
 static void tell_corked(ck_socket *socket, int event, const char *data, size_t length, int number)
 {
     if (ck_stream_cork(&socket->stream) != 0) {
-        ck_socket_close_now(socket, ENOMEM);
+        untold(socket, event);
         return;
     }
     if (!ck_socket_tell(socket->context->loop, socket->handle, event, data, length, number)) {
-        ck_socket_close_now(socket, ENOMEM);
+        untold(socket, event);
     }
     ck_stream_uncork(&socket->stream);
 }

@@ -467,7 +467,7 @@ static void step_all(void)
 static void test_ten_thousand(void)
 {
     static char text[1000];
-    const ck_callbacks callbacks = {on_many_request, NULL, NULL, NULL, NULL, on_deferred, .websocket = on_many_event};
+    const ck_callbacks callbacks = {.request = on_many_request, .deferred = on_deferred, .websocket = on_many_event};
     int error = 0;
     uint32_t token = ck_loopback_open(&callbacks, &error);
     CHECK(token != 0 && ck_loop_select(token) == CK_OK);
