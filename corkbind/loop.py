@@ -29,6 +29,19 @@ class Owned(Protocol):
         """End before the loop does; call `disown`."""
 
 
+def checked(loop: Loop, doing: str) -> Loop:
+    """Return a loop that something is to be made on.
+
+    Raises:
+        TypeError: it is no Loop; an asyncio loop, perhaps.
+        CorkbindError, WrongThread: as `Loop.check`.
+    """
+    if not isinstance(loop, Loop):
+        raise TypeError(f"loop must be a corkbind.Loop, not {type(loop).__name__}: inside asyncio make one with Loop()")
+    loop.check(doing)
+    return loop
+
+
 class Loop:
     """Hold the core loop of this thread open, and run it.
 

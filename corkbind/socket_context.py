@@ -17,7 +17,7 @@ from corkbind._ffi.loader import lib
 from corkbind.client_tls import ClientTls
 from corkbind.errors import CorkbindError, UncorkedWrite, WrongThread
 from corkbind.flow import is_coroutine_function
-from corkbind.loop import Loop
+from corkbind.loop import Loop, checked
 from corkbind.options import EXCLUSIVE, AppOptions
 from corkbind.places import Place, caller
 from corkbind.socket import Socket
@@ -106,9 +106,8 @@ class SocketContext:
             raise ValueError(f"max_backlog must be a number of bytes from 0 on, not {max_backlog!r}")
         self._handle = 0
         self._owns_loop = loop is None
-        self.loop: Final = Loop() if loop is None else loop
+        self.loop: Final = Loop() if loop is None else checked(loop, "make a context of sockets")
         try:
-            self.loop.check("make a context of sockets")
             self._handle = self._create(tls, max_backlog, cork == "manual")
             if alpn is not None:
                 client_tls.check_protocol(alpn)

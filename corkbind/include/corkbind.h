@@ -699,7 +699,7 @@ CK_EXPORT int ck_close(uint32_t handle);
 CK_EXPORT int ck_cork(uint32_t handle);                                          /* [hot] nests */
 CK_EXPORT int ck_uncork(uint32_t handle);                                        /* [hot] the outermost one sends */
 CK_EXPORT int ck_flush(uint32_t handle);                                         /* [hot] sends, and stays corked */
-CK_EXPORT uint32_t ck_corked(void);                                              /* [hot] the exchange or WebSocket whose socket is corked, or 0 */
+CK_EXPORT uint32_t ck_corked(void);                                              /* [hot] the exchange, WebSocket or socket that is corked innermost, or 0 */
 
 /* ---- WebSockets ---- */
 

@@ -1226,6 +1226,9 @@ def test_what_a_context_refuses(world: World) -> None:
     for wrong in ({"cork": "never"}, {"max_backlog": -1}, {"max_backlog": True}):
         with pytest.raises(ValueError, match="must be"):
             SocketContext(world.loop, **wrong)  # type: ignore[arg-type]
+    for make in (SocketContext, lambda loop: Timer(loop, print, 1)):
+        with pytest.raises(TypeError, match=r"must be a corkbind\.Loop"):
+            make(object())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="on_data must be a function"):
         SocketContext(world.loop, on_data=3)  # type: ignore[arg-type]
 
