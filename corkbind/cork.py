@@ -123,8 +123,8 @@ class Corked:
 
 
 def corked_socket() -> int:
-    """Return the handle of the exchange whose socket is corked on this thread, or 0.
+    """Return the handle of what is corked innermost on this thread, or 0.
 
-    `res.handle` is the same number for a response.
+    `res.handle` is the same number for a response, `ws.handle` and `socket.handle` for the others.
     """
     return _ck_corked()

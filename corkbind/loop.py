@@ -29,6 +29,19 @@ class Owned(Protocol):
         """End before the loop does; call `disown`."""
 
 
+def checked(loop: Loop, doing: str) -> Loop:
+    """Return a loop that something is to be made on.
+
+    Raises:
+        TypeError: it is no Loop; an asyncio loop, perhaps.
+        CorkbindError, WrongThread: as `Loop.check`.
+    """
+    if not isinstance(loop, Loop):
+        raise TypeError(f"loop must be a corkbind.Loop, not {type(loop).__name__}: inside asyncio make one with Loop()")
+    loop.check(doing)
+    return loop
+
+
 class Loop:
     """Hold the core loop of this thread open, and run it.
 
@@ -41,6 +54,7 @@ class Loop:
 
     Raises:
         OSError: the core loop cannot be opened.
+        CorkbindError: another asyncio loop, which is not closed, runs what is on it.
 
     Lifetime: until `close()`, or the end of a `with` block. When the last Loop, app and
     stream of the thread is closed, all that is open on the core loop is closed as well.
@@ -56,7 +70,11 @@ class Loop:
         self._bridge = Bridge.open()
         if on_error is not None:
             self._bridge.on_error = on_error
-        self.join_running()
+        try:
+            self.join_running()
+        except BaseException:
+            self._bridge.close()
+            raise
 
     # -- Who runs it --
 
@@ -77,9 +95,13 @@ class Loop:
         self._bridge.attach(loop)
 
     def join_running(self) -> None:
-        """Attach to the asyncio loop that is running here, if there is one; idempotent."""
+        """Attach to the asyncio loop that is running here, if there is one; idempotent.
+
+        Raises:
+            CorkbindError: another one, which is not closed, runs what is on the core loop.
+        """
         running = _get_running_loop()
-        if running is not None and not self._running and self._bridge.attached is None:
+        if running is not None and not self._running:
             self._bridge.attach(running)
 
     def run(self) -> None:

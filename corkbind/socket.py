@@ -197,8 +197,9 @@ class Socket:
     def close(self) -> None:
         """Close once all has left, for which the peer has 32 seconds; idempotent.
 
-        Nothing more is read. `on_close` is called, never from inside this call. One that is
-        connecting ends in `on_connect_error`.
+        Nothing more is read. `on_close` is called, never from inside this call. One that is not open
+        yet ends at once, in `on_connect_error`. A peer that still sends may lose the end of what was
+        written: `shutdown()`, and closing in `on_end`, is the sure way.
         """
         if not self._established and not self._closed:
             self._check(_ck_socket_close(self._handle, errno.ECANCELED), "close the socket")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket as python_socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -16,7 +17,7 @@ from corkbind._ffi.loader import lib
 from corkbind.client_tls import ClientTls
 from corkbind.errors import CorkbindError, UncorkedWrite, WrongThread
 from corkbind.flow import is_coroutine_function
-from corkbind.loop import Loop
+from corkbind.loop import Loop, checked
 from corkbind.options import EXCLUSIVE, AppOptions
 from corkbind.places import Place, caller
 from corkbind.socket import Socket
@@ -105,9 +106,8 @@ class SocketContext:
             raise ValueError(f"max_backlog must be a number of bytes from 0 on, not {max_backlog!r}")
         self._handle = 0
         self._owns_loop = loop is None
-        self.loop: Final = Loop() if loop is None else loop
+        self.loop: Final = Loop() if loop is None else checked(loop, "make a context of sockets")
         try:
-            self.loop.check("make a context of sockets")
             self._handle = self._create(tls, max_backlog, cork == "manual")
             if alpn is not None:
                 client_tls.check_protocol(alpn)
@@ -222,7 +222,7 @@ class SocketContext:
         return socket
 
     def adopt(self, sock: python_socket.socket, *, client: bool = False) -> Socket:
-        """Make a socket of one of Python's that is connected, which is then detached.
+        """Make a socket of one of Python's that is connected, and is closed for it.
 
         `on_open` runs now; with TLS, or `on_connect_error`, after the handshake.
 
@@ -243,9 +243,14 @@ class SocketContext:
         if client:
             self._check_named()
         sock.getpeername()
+        patience = sock.gettimeout()
         sock.setblocking(False)
-        handle = calls.context_adopt(self._handle, sock.fileno(), client)
-        sock.detach()
+        try:
+            handle = calls.context_adopt(self._handle, os.dup(sock.fileno()), client)
+        except BaseException:
+            sock.settimeout(patience)
+            raise
+        sock.close()
         socket = Socket(self, handle)
         if self._tls is None:
             with socket.corked():
@@ -285,6 +290,8 @@ class SocketContext:
         """
         handle = self._handle
         if not handle:
+            if self._owns_loop:
+                self.loop.close_soon()  # where the first call came from inside a callback
             return
         if not self.loop.here:
             raise WrongThread("cannot close the context from this thread: hand a function to its thread with loop.defer(fn)")

@@ -9,7 +9,7 @@ from typing import Any, Final
 from corkbind._ffi.callbacks import sockets
 from corkbind._ffi.loader import lib
 from corkbind.flow import is_coroutine_function
-from corkbind.loop import Loop
+from corkbind.loop import Loop, checked
 
 _MOST: Final = 2**31 - 1
 
@@ -27,7 +27,7 @@ class Timer:
 
     Raises:
         ValueError: a time is no number from 0 to 2**31 - 1.
-        TypeError: the callback is no plain function.
+        TypeError: the callback is no plain function, or the loop no Loop.
         MemoryError: there is none, or no descriptor, or the loop is being closed.
         CorkbindError: the loop is closed.
         WrongThread: the loop is another thread's.
@@ -48,7 +48,7 @@ class Timer:
     ) -> None:
         if not callable(callback) or is_coroutine_function(callback):
             raise TypeError(f"a timer calls a plain function, not {callback!r}")
-        self._loop = loop
+        self._loop = checked(loop, "make a timer")
         self._callback = callback
         self._background = background
         self._handle = 0

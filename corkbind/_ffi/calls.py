@@ -349,7 +349,7 @@ def _tls_said(result: int) -> None:
 
 
 def context_adopt(context: int, descriptor: int, client: bool) -> int:
-    """Return the handle of a socket made of a connected descriptor that does not block.
+    """Return the handle of a socket made of a connected descriptor that does not block, and is taken over in any case.
 
     Raises:
         OSError: with the errno.

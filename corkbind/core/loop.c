@@ -372,7 +372,7 @@ int ck_loop_close(void)
     if (!loop) {
         return CK_NOLOOP;
     }
-    if (loop->in_memory || (loop->users == 1 && loop->stepping)) { /* the former: ck_loopback_close */
+    if (loop->in_memory || (loop->users == 1 && (loop->stepping || loop->telling))) { /* the former: ck_loopback_close */
         return CK_STATE;
     }
     if (--loop->users > 0) {
@@ -491,7 +491,7 @@ int ck_loop_alive(void)
 
 int ck_loop_busy(void)
 {
-    return current && (current->stepping || current->corks.stack_depth);
+    return current && (current->stepping || current->telling || current->corks.stack_depth);
 }
 
 int64_t ck_loop_iteration(void)

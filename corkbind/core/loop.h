@@ -37,6 +37,7 @@ typedef struct ck_loop {
     uint32_t token;                     /* for ck_loop_wake */
     int users;
     bool stepping;
+    unsigned telling;                   /* callbacks of sockets that run: those of an end come from inside entries, too */
     bool closing;                       /* nothing new is made */
     bool in_memory;                     /* belongs to a loopback, and to no thread */
     const void *home;                   /* of the thread that opened it */

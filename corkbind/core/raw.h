@@ -71,6 +71,6 @@ void ck_sockets_look_after(ck_loop *loop);
 
 /* Tells the application what has happened; `data` NULL gives None. Returns false, and calls
  * nobody, when there was no memory for an object. */
-bool ck_socket_tell(const ck_loop *loop, uint32_t handle, int event, const char *data, size_t length, int number);
+bool ck_socket_tell(ck_loop *loop, uint32_t handle, int event, const char *data, size_t length, int number);
 
 #endif

@@ -248,9 +248,10 @@ uint32_t ck_context_adopt(uint32_t handle, int descriptor, int client, int *erro
     struct us_socket_t *us = adopt(context, descriptor, client);
     if (!us) {
         *error = errno ? errno : ENOMEM;
+        context->loop->sys->close(context->loop->sys, descriptor);
         return 0;
     }
     const ck_socket *socket = us_socket_ext(0, us);
-    *error = socket->handle ? 0 : ENOMEM; /* on_open has closed it then, and with it the descriptor */
+    *error = socket->handle ? 0 : ENOMEM; /* on_open has closed it then */
     return socket->handle;
 }

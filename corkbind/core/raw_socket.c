@@ -23,7 +23,7 @@ static ck_socket *socket_of(struct us_socket_t *s)
 
 /* ---- To the application ---- */
 
-bool ck_socket_tell(const ck_loop *loop, uint32_t handle, int event, const char *data, size_t length, int number)
+bool ck_socket_tell(ck_loop *loop, uint32_t handle, int event, const char *data, size_t length, int number)
 {
     const ck_python *py = ck_python_bound();
     void *payload = data ? py->bytes_new(data, (ptrdiff_t) length) : py->none;
@@ -37,23 +37,35 @@ bool ck_socket_tell(const ck_loop *loop, uint32_t handle, int event, const char 
         }
         return false;
     }
+    loop->telling++;
     ck_python_socket(loop, handle, event, payload, number);
+    loop->telling--;
     if (data) {
         py->decref(payload);
     }
     return true;
 }
 
-/* Corks and tells. A socket that cannot be told is closed, since what has happened will not
- * happen again. */
+/* A socket of which something cannot be told is closed, since that will not happen again. If
+ * it was that it is open, it never was. */
+static void untold(ck_socket *socket, int event)
+{
+    if (event == CK_SOCKET_ACCEPTED || event == CK_SOCKET_CONNECTED) {
+        socket->phase = CK_SOCKET_OPENING;
+        socket->told = event == CK_SOCKET_CONNECTED;
+        socket->context->stats.open--;
+    }
+    ck_socket_close_now(socket, ENOMEM);
+}
+
 static void tell_corked(ck_socket *socket, int event, const char *data, size_t length, int number)
 {
     if (ck_stream_cork(&socket->stream) != 0) {
-        ck_socket_close_now(socket, ENOMEM);
+        untold(socket, event);
         return;
     }
     if (!ck_socket_tell(socket->context->loop, socket->handle, event, data, length, number)) {
-        ck_socket_close_now(socket, ENOMEM);
+        untold(socket, event);
     }
     ck_stream_uncork(&socket->stream);
 }
@@ -209,7 +221,7 @@ static uint32_t let_go(ck_socket *socket)
 }
 
 /* Tells of an end; without memory for the reason, without it. */
-static void tell_end(const ck_loop *loop, uint32_t handle, int event, const char *reason, int code)
+static void tell_end(ck_loop *loop, uint32_t handle, int event, const char *reason, int code)
 {
     if (!reason || !ck_socket_tell(loop, handle, event, reason, strlen(reason), code)) {
         (void) ck_socket_tell(loop, handle, event, NULL, 0, code);
@@ -218,7 +230,7 @@ static void tell_end(const ck_loop *loop, uint32_t handle, int event, const char
 
 static void open_failed(ck_socket *socket, int code)
 {
-    const ck_loop *loop = socket->context->loop;
+    ck_loop *loop = socket->context->loop;
     uint32_t handle = let_go(socket);
     if (socket->told) {
         tell_end(loop, handle, CK_SOCKET_CONNECT_ERROR, socket->tls_reason, code ? code : ECONNABORTED);

@@ -386,7 +386,7 @@ CK_EXPORT int ck_loop_open(const ck_callbacks *callbacks);
 CK_EXPORT int ck_loop_open_on(struct us_sys_t *sys, const ck_callbacks *callbacks);
 /* Takes one user away; the last one flushes what is packed, closes everything
  * and frees the loop. Returns the users left, or CK_NOLOOP; CK_STATE where the last one
- * asks from inside a step. */
+ * asks from inside a step or a callback. */
 CK_EXPORT int ck_loop_close(void);
 /* Returns a descriptor that is readable when ck_loop_step has work. */
 CK_EXPORT int ck_loop_fd(void);
@@ -406,7 +406,7 @@ CK_EXPORT int ck_loop_handles(void);
 /* Returns the number of what keeps the loop busy: connections, listeners, timers, sockets of any
  * kind. 0 = nothing will happen any more by itself. */
 CK_EXPORT int ck_loop_alive(void);
-/* Returns 1 from inside a step or a cork, where something still goes on; else 0. */
+/* Returns 1 from inside a step, a callback or a cork, where something still goes on; else 0. */
 CK_EXPORT int ck_loop_busy(void);
 /* Returns the number of steps begun. */
 CK_EXPORT int64_t ck_loop_iteration(void);
@@ -699,7 +699,7 @@ CK_EXPORT int ck_close(uint32_t handle);
 CK_EXPORT int ck_cork(uint32_t handle);                                          /* [hot] nests */
 CK_EXPORT int ck_uncork(uint32_t handle);                                        /* [hot] the outermost one sends */
 CK_EXPORT int ck_flush(uint32_t handle);                                         /* [hot] sends, and stays corked */
-CK_EXPORT uint32_t ck_corked(void);                                              /* [hot] the exchange or WebSocket whose socket is corked, or 0 */
+CK_EXPORT uint32_t ck_corked(void);                                              /* [hot] the exchange, WebSocket or socket that is corked innermost, or 0 */
 
 /* ---- WebSockets ---- */
 
@@ -828,7 +828,8 @@ CK_EXPORT uint32_t ck_context_connect(uint32_t context, const char *host, int po
 CK_EXPORT uint32_t ck_context_connect_unix(uint32_t context, const char *path, int *error);
 /* Makes a socket of a connected stream descriptor that does not block. Without TLS it is open
  * and nothing is told; with TLS CK_SOCKET_CONNECTED comes behind the handshake, ours being that
- * of a `client` or of a server. Returns its handle, or 0 with *error set to an errno. */
+ * of a `client` or of a server. The descriptor is taken over, whatever comes of it. Returns the
+ * socket's handle, or 0 with *error set to an errno. */
 CK_EXPORT uint32_t ck_context_adopt(uint32_t context, int descriptor, int client, int *error);
 /* How sockets of a TLS context that connect from now on look at their server's certificate: a
  * LIBUS_VERIFY_ constant; and the name that they ask it for and look for there, NULL = the host

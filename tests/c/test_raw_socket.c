@@ -480,14 +480,26 @@ static void test_stale_handles(void)
 
 static struct {
     uint32_t handle;
+    bool opened;
     int ends;
 } tracked[TRACKED];
 static int tracked_count;
+
+static int which(uint32_t handle)
+{
+    for (int i = 0; i < tracked_count; i++) {
+        if (tracked[i].handle == handle) {
+            return i;
+        }
+    }
+    return -1;
+}
 
 static void track(uint32_t handle)
 {
     if (handle && CHECK(tracked_count < TRACKED)) {
         tracked[tracked_count].handle = handle;
+        tracked[tracked_count].opened = false;
         tracked[tracked_count++].ends = 0;
     }
 }
@@ -497,13 +509,15 @@ static void on_event(uint32_t handle)
     if (world.event == CK_SOCKET_ACCEPTED) {
         track(handle);
     }
-    if (world.event == CK_SOCKET_CLOSED || world.event == CK_SOCKET_CONNECT_ERROR) {
-        for (int i = 0; i < tracked_count; i++) {
-            tracked[i].ends += tracked[i].handle == handle;
-        }
+    int i = which(handle);
+    CHECK(i >= 0 || world.event == CK_SOCKET_TIMER); /* nothing is told of what nobody knows */
+    if (i >= 0 && (world.event == CK_SOCKET_CLOSED || world.event == CK_SOCKET_CONNECT_ERROR)) {
+        CHECK((world.event == CK_SOCKET_CLOSED) == tracked[i].opened);
+        tracked[i].ends++;
         return;
     }
-    if (world.event != CK_SOCKET_TIMER) {
+    if (i >= 0) {
+        tracked[i].opened |= world.event == CK_SOCKET_ACCEPTED || world.event == CK_SOCKET_CONNECTED;
         (void) write_text_to(handle, "told ");
         (void) ck_socket_cork(handle);
         (void) write_text_to(handle, "of ");

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import errno
 import gc
 import os
+import random
 import socket as python_socket
 import ssl
 import threading
@@ -713,6 +716,20 @@ def test_what_is_not_adopted(world: World) -> None:
         assert alone.fileno() >= 0
 
 
+def test_what_could_not_be_adopted_is_as_before(world: World) -> None:
+    context = Recorder(world.loop)
+    ours, theirs = python_socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(5)
+        context._handle += 1  # a stale one
+        with pytest.raises(OSError, match="cannot take over"):
+            context.adopt(ours)
+        context._handle -= 1
+        assert ours.gettimeout() == 5
+        theirs.sendall(b"x")
+        assert ours.recv(1) == b"x"
+
+
 def test_interop_with_python(world: World) -> None:
     server = SocketContext(world.loop, on_data=lambda socket, data: (socket.write(b"<"), socket.write(data), socket.write(b">")))
     answers: list[bytes] = []
@@ -1078,6 +1095,99 @@ def test_a_context_with_a_loop_of_its_own() -> None:
     assert lib.ck_loop_token() == 0
 
 
+def test_the_end_of_the_loop_from_inside_a_callback() -> None:
+    """The callback of an end may run inside a call of the user's: the loop is closed when that has returned."""
+    refused: list[str] = []
+
+    def on_close(socket: Socket, error: BaseException | None) -> None:
+        with pytest.raises(CorkbindError, match="while it runs"):
+            context.loop.close()
+        refused.append("close")
+        context.close()
+
+    with SocketContext(on_close=on_close) as context:
+        ours, theirs = python_socket.socketpair()
+        with theirs:
+            context.adopt(ours).abort()
+        assert refused == ["close"]
+    assert context.loop.closed
+    assert lib.ck_loop_token() == 0
+
+
+def test_a_storm(world: World, material: Material, tmp_path: Path) -> None:
+    """Sockets of all kinds do anything in every callback: each open has one close, each connect one end."""
+    chance = random.Random(7)
+    counts: collections.Counter[str] = collections.Counter()
+
+    def act(socket: Socket) -> None:
+        what = chance.randrange(14)
+        if what == 0:
+            socket.close()
+        elif what == 1:
+            socket.abort(chance.choice([0, errno.ECONNABORTED]))
+        elif what == 2:
+            socket.shutdown()
+        elif what == 3 and socket.is_established:
+            socket.timeout(4)
+            lib.ck_loop_sweep()
+        elif what == 4:
+            with contextlib.suppress(SocketClosed):
+                socket.cork()
+        elif what == 5 and chance.randrange(20) == 0:
+            raise ZeroDivisionError
+        elif socket.is_established:
+            with contextlib.suppress(SocketClosed):
+                socket.write(bytes(chance.choice([1, 100, 20_000, 300_000])))
+
+    class Stormy(SocketContext):
+        def on_open(self, socket: Socket) -> None:
+            counts["open"] += 1
+            act(socket)
+
+        def on_data(self, socket: Socket, data: bytes) -> None:
+            act(socket)
+
+        def on_writable(self, socket: Socket) -> None:
+            act(socket)
+
+        def on_end(self, socket: Socket) -> None:
+            act(socket)
+            socket.close()
+
+        def on_close(self, socket: Socket, error: BaseException | None) -> None:
+            counts["close"] += 1
+            act(socket)
+
+        def on_connect_error(self, socket: Socket, error: BaseException) -> None:
+            counts["connect_error"] += 1
+            act(socket)
+
+    trust = ClientTls(ca_file=str(material.ca), server_name=HOST)
+    path = str(tmp_path / "storm")
+    plain, secure, client = Stormy(world.loop), Stormy(world.loop, tls=material.options()), Stormy(world.loop)
+    secured = Stormy(world.loop, tls=trust)
+    ports = plain.listen(0, "127.0.0.1").port, secure.listen(0, "127.0.0.1").port
+    plain.listen_unix(path)
+    for _ in range(40):
+        for begin in (
+            lambda: client.connect("127.0.0.1", ports[0]),
+            lambda: client.connect_unix(path),
+            lambda: secured.connect("127.0.0.1", ports[1]),
+            lambda: client.connect("127.0.0.1", ports[1]),  # plain text to TLS
+        ):
+            socket = begin()
+            if chance.randrange(10) == 0:
+                act(socket)
+        world.loop.stop()
+        world.loop.run()
+    for context in (client, secured, plain, secure):
+        context.close()
+    assert counts["open"] == counts["close"] > 100
+    assert not [thing for thing in sockets.values() if isinstance(thing, Socket)]
+    assert {type(error) for error in world.errors} <= {ZeroDivisionError}
+    world.errors.clear()
+
+
 def test_closing_the_loop_closes_what_is_on_it() -> None:
     loop = Loop()
     world = World.__new__(World)
@@ -1116,6 +1226,9 @@ def test_what_a_context_refuses(world: World) -> None:
     for wrong in ({"cork": "never"}, {"max_backlog": -1}, {"max_backlog": True}):
         with pytest.raises(ValueError, match="must be"):
             SocketContext(world.loop, **wrong)  # type: ignore[arg-type]
+    for make in (SocketContext, lambda loop: Timer(loop, print, 1)):
+        with pytest.raises(TypeError, match=r"must be a corkbind\.Loop"):
+            make(object())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="on_data must be a function"):
         SocketContext(world.loop, on_data=3)  # type: ignore[arg-type]
 

@@ -199,6 +199,24 @@ def test_from_one_asyncio_loop_to_the_next(loop: Loop) -> None:
     loop.run()
 
 
+def test_two_asyncio_loops_do_not_share_it(loop: Loop) -> None:
+    first = asyncio.new_event_loop()
+
+    async def attach() -> None:
+        loop.attach()
+
+    async def make() -> None:
+        with pytest.raises(CorkbindError, match="another one"):
+            Loop()
+        with pytest.raises(CorkbindError, match="another one"):
+            loop.join_running()
+
+    first.run_until_complete(attach())
+    asyncio.run(make())
+    first.close()
+    asyncio.run(attach())
+
+
 # -- Threads, forks, the end --
 
 
