@@ -788,7 +788,7 @@ static void operate(void)
     case 19:
     case 20:
     case 21:
-    case 22: disturb(client, (operation & 127) % 32 - 17U); break;
+    case 22: disturb(client, (unsigned)(operation & 127) % 32 - 17U); break;
     case 23:
     case 24: act_some(client); break;
     case 25: connect_client(); break;

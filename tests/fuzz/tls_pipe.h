@@ -189,7 +189,8 @@ static inline ssize_t tls_send(struct us_sys_t *sys, int fd, const void *buffer,
 
 static inline uint32_t make_tls_app(const ck_limits *limits)
 {
-    return ck_app_create_tls(limits, tls_pipes.key, tls_pipes.certificate, NULL, NULL, NULL, NULL, 0);
+    const ck_tls_options options = {.key_file = tls_pipes.key, .certificate_file = tls_pipes.certificate};
+    return ck_app_create_tls(limits, &options);
 }
 
 /* ---- A run ---- */
