@@ -59,8 +59,6 @@ def test_tls_options_are_checked() -> None:
         AppOptions(ssl_prefer_low_memory_usage="1")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="AppOptions"):
         App({"key_file_name": "key.pem"})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="PROXY"):
-        App(AppOptions(), proxy_protocol=["10.0.0.0/8"])
 
 
 def test_limits_refuse_what_makes_no_sense() -> None:
