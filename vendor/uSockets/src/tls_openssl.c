@@ -351,6 +351,17 @@ static int on_session(SSL *ssl, SSL_SESSION *session) {
     return us_internal_tls_keep_session(tls->loop->sys, &tls->context->clients, tls->server, session);
 }
 
+/* A session brings the certificate that its client has shown, which OpenSSL does not look at
+ * again: where that has expired since, the client has to show one anew. */
+static SSL_TICKET_RETURN look_at_session(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t length,
+    SSL_TICKET_STATUS status, void *unused) {
+    (void) ssl, (void) name, (void) length, (void) unused;
+    if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW) return SSL_TICKET_RETURN_IGNORE_RENEW;
+    X509 *certificate = SSL_SESSION_get0_peer(session);
+    if (certificate && X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) return SSL_TICKET_RETURN_IGNORE_RENEW;
+    return status == SSL_TICKET_SUCCESS_RENEW ? SSL_TICKET_RETURN_USE_RENEW : SSL_TICKET_RETURN_USE;
+}
+
 static int choose_name(SSL *ssl, int *alert, void *unused);
 static int acknowledge_name(SSL *ssl, int *alert, void *unused);
 
@@ -368,6 +379,7 @@ static void set_rules(SSL_CTX *context) {
     SSL_CTX_set_session_id_context(context, (const unsigned char *) &number, sizeof number);
     SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);
     SSL_CTX_set_msg_callback(context, on_message);
+    SSL_CTX_set_session_ticket_cb(context, NULL, look_at_session, NULL);
     SSL_CTX_set_tlsext_servername_callback(context, acknowledge_name);
     SSL_CTX_set_client_hello_cb(context, choose_name, NULL);
     SSL_CTX_set_dh_auto(context, 1);

@@ -2,6 +2,8 @@
  * are resumed under which, and certificates that take the place of others. */
 #include "tls_client.h"
 
+#include <time.h>
+
 static struct peer *asking(const char *name, int version) {
     struct peer *p = peer_of(version);
     if (name) SSL_set_tlsext_host_name(p->ssl, name);
@@ -507,6 +509,67 @@ static void sessions_end_with_their_certificates(void) {
     old_sessions(TLS1_2_VERSION);
 }
 
+/* OpenSSL's own clock, and that of everybody here. */
+static time_t later;
+
+__attribute__((visibility("default"))) time_t time(time_t *where) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (where) *where = now.tv_sec + later;
+    return now.tv_sec + later;
+}
+
+static struct peer *showing(const char *name, int version, SSL_SESSION *session) {
+    struct us_socket_context_options_t files = shown(name);
+    struct peer *p = peer_of(version);
+    char byte;
+    CHECK(SSL_use_certificate_file(p->ssl, files.cert_file_name, SSL_FILETYPE_PEM) == 1);
+    CHECK(SSL_use_PrivateKey_file(p->ssl, files.key_file_name, SSL_FILETYPE_PEM) == 1);
+    if (session) SSL_set_session(p->ssl, session);
+    (void) greet(p);
+    (void) SSL_write(p->ssl, "in", 2);
+    ERR_clear_error();
+    pass(p);
+    if (seen.last && us_socket_write(1, seen.last, "x", 1, 0) == 1) (void) listen_to(p, &byte, 1);
+    return p;
+}
+
+/* Certificates that expire between one visit and the next, which comes with a session. */
+static void a_session_is_as_good_as_its_certificate(int version) {
+    struct us_socket_context_options_t o = shown("server");
+    o.ca_file_name = in_folder("brief.pem");
+    tls_open_with(o);
+    later = 86400 - 100;
+    struct peer *p = showing("brief", version, NULL);
+    CHECK_EQUAL(seen.bytes, 2);
+    SSL_SESSION *session = SSL_get1_session(p->ssl);
+    CHECK(SSL_SESSION_is_resumable(session));
+    peer_free(p);
+    settle();
+    p = showing("brief", version, session);
+    CHECK_EQUAL(seen.bytes, 4);
+    CHECK(SSL_session_reused(p->ssl));
+    SSL_SESSION_free(session);
+    session = SSL_get1_session(p->ssl);
+    peer_free(p);
+    settle();
+    later += 200;
+    p = showing("brief", version, session);
+    CHECK_EQUAL(seen.bytes, 4);
+    CHECK(!SSL_session_reused(p->ssl));
+    SSL_SESSION_free(session);
+    peer_free(p);
+    settle();
+    CHECK_EQUAL(seen.closed, 3);
+    later = 0;
+    tls_close();
+}
+
+static void sessions_are_as_good_as_their_certificates(void) {
+    a_session_is_as_good_as_its_certificate(TLS1_3_VERSION);
+    a_session_is_as_good_as_its_certificate(TLS1_2_VERSION);
+}
+
 static void a_plain_context_has_none_of_it(void) {
     struct us_tls_settings_t settings = {0};
     faults_reset();
@@ -519,12 +582,13 @@ static void a_plain_context_has_none_of_it(void) {
 }
 
 int main(void) {
-    static const char *const names[] = {"server", "other", "wild", "expired"};
+    static const char *const names[] = {"server", "other", "wild", "expired", "brief"};
     make_folder();
     make_certificate("server", NULL, -1, 30);
     make_certificate("other", NULL, -1, 30);
     make_certificate("wild", NULL, -1, 30);
     make_certificate("expired", NULL, -3, -1);
+    make_certificate("brief", NULL, -1, 1);
     RUN(what_a_host_name_is);
     RUN(which_pattern_fits_best);
     RUN(names_can_be_a_must);
@@ -540,6 +604,7 @@ int main(void) {
     RUN(certificates_take_the_place_of_others);
     RUN(settings_stay);
     RUN(sessions_end_with_their_certificates);
+    RUN(sessions_are_as_good_as_their_certificates);
     RUN(a_plain_context_has_none_of_it);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         unlink(shown(names[i]).cert_file_name);
