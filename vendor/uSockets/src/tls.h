@@ -1,4 +1,5 @@
-/* What the sockets ask of TLS. tls_openssl.c answers, the only file that knows OpenSSL;
+/* What the sockets ask of TLS. tls_openssl.c answers, with the files beside it that know
+ * OpenSSL (tls_connect.c, tls_certificate.c, tls_files.c);
  * in a library built with LIBUS_NO_SSL tls_none.c does, which refuses to make a context,
  * so that no socket ever has TLS.
  *

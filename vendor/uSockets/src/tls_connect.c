@@ -117,6 +117,11 @@ static void go_on_with_session(SSL *ssl, struct us_internal_tls_clients *clients
     unsigned at = place_of(clients, server);
     SSL_SESSION *session = at < SESSIONS_KEPT ? clients->kept[at].session : NULL;
     if (!session) return;
+    X509 *certificate = SSL_SESSION_get0_peer(session); /* which OpenSSL does not look at again */
+    if (server->verify != LIBUS_VERIFY_NONE && certificate && X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) {
+        forget_session(clients, at);
+        return;
+    }
     (void) SSL_set_session(ssl, session);
     /* From TLS 1.3 on each is for one use, so that nobody sees who comes again (RFC 8446, C.4). */
     if (SSL_SESSION_get_protocol_version(session) >= TLS1_3_VERSION) forget_session(clients, at);

@@ -1,4 +1,4 @@
-/* What tls_openssl.c and tls_connect.c, files that know OpenSSL, ask of each other. */
+/* What tls_openssl.c, tls_connect.c and tls_files.c, which know OpenSSL, ask of each other. */
 #ifndef US_TLS_CONNECT_H
 #define US_TLS_CONNECT_H
 
@@ -47,7 +47,14 @@ void us_internal_tls_clients_free(struct us_sys_t *sys, struct us_internal_tls_c
 
 struct us_internal_tls_clients *us_internal_tls_clients_of(struct us_internal_tls_context *tls);
 /* Sets us_tls_error and EINVAL. Returns -1. */
-int us_internal_tls_refuse(const char *why);
+__attribute__((format(printf, 1, 2))) int us_internal_tls_refuse(const char *format, ...);
+/* What the oldest error in the queue says. Lives for ever. */
+const char *us_internal_tls_queued_reason(void);
+
+/* tls_files.c */
+
+/* Reads the files of the options. Returns 0, or -1 with errno and us_tls_error. */
+int us_internal_tls_use_options(SSL_CTX *context, const struct us_socket_context_options_t *options);
 
 #endif
 #endif

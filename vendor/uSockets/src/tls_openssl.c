@@ -1,4 +1,5 @@
-/* TLS by OpenSSL (3, or 1.1.1), which this file, tls_connect.c and tls_certificate.c alone know.
+/* TLS by OpenSSL (3, or 1.1.1), which this file and tls_connect.c, tls_certificate.c and
+ * tls_files.c alone know.
  *
  * OpenSSL never touches a descriptor. What is received goes into a buffer of the loop,
  * from which a BIO of ours feeds it; what it has to say is gathered in another one and
@@ -22,7 +23,6 @@
 
 #include <errno.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
@@ -40,7 +40,6 @@ enum {
     WAITING_MOST = 1024 * 1024,   /* of answers that the peer does not take */
     HANDSHAKES = 5,               /* steps of them in an iteration, so that traffic goes on */
     MESSAGES_MOST = 1000,         /* of the peer's handshake layer without any data between */
-    AUTHORITIES_MOST = 8,         /* between a client's certificate and one that is trusted */
     SEGMENT_RECORD = 1369,        /* with 5 + 1 + 16 bytes of TLS, 40 of IPv6, 32 of TCP: in 1500 there is room to spare */
     MIDDLE_RECORD = 4229,         /* three segments */
     RECORDS_EACH = 40,            /* of those, then of these */
@@ -121,7 +120,7 @@ const char *us_tls_error(void) {
 }
 
 /* What the oldest error in the queue says, which is the cause of the others. */
-static const char *queued_reason(void) {
+const char *us_internal_tls_queued_reason(void) {
     unsigned long error = ERR_peek_error();
     const char *reason = error ? ERR_reason_error_string(error) : NULL;
     int code = ERR_GET_REASON(error);
@@ -131,7 +130,7 @@ static const char *queued_reason(void) {
     return reason ? reason : "unknown error";
 }
 
-__attribute__((format(printf, 1, 2))) static int refuse(const char *format, ...) {
+int us_internal_tls_refuse(const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(error_text, sizeof error_text, format, arguments);
@@ -139,10 +138,6 @@ __attribute__((format(printf, 1, 2))) static int refuse(const char *format, ...)
     ERR_clear_error();
     errno = EINVAL;
     return -1;
-}
-
-int us_internal_tls_refuse(const char *why) {
-    return refuse("%s", why);
 }
 
 /* ---- The BIO ------------------------------------------------------------- */
@@ -193,129 +188,6 @@ static void make_bio_method(void) {
     } else {
         BIO_meth_free(method);
     }
-}
-
-/* ---- Certificates and keys ----------------------------------------------- */
-
-struct passphrase {
-    const char *given;
-    int asked;
-};
-
-/* Without this OpenSSL would ask at the terminal. */
-static int give_passphrase(char *to, int size, int writing, void *pointer) {
-    struct passphrase *passphrase = pointer;
-    (void) writing;
-    passphrase->asked = 1;
-    if (!passphrase->given) return -1;
-    size_t length = strlen(passphrase->given);
-    if (length > (size_t) size) return -1;
-    memcpy(to, passphrase->given, length);
-    return (int) length;
-}
-
-static int check_readable(const char *file) {
-    struct stat status;
-    FILE *opened = fopen(file, "re");
-    if (!opened) return refuse("%s: %s", file, strerror(errno));
-    int directory = fstat(fileno(opened), &status) == 0 && S_ISDIR(status.st_mode);
-    fclose(opened);
-    return directory ? refuse("%s: %s", file, strerror(EISDIR)) : 0;
-}
-
-static int say_date(const char *file, const char *what, const ASN1_TIME *date) {
-    char text[64] = "an unknown date";
-    BIO *bio = BIO_new(BIO_s_mem());
-    if (bio && ASN1_TIME_print(bio, date)) {
-        int length = BIO_read(bio, text, sizeof text - 1);
-        text[length > 0 ? length : 0] = 0;
-    }
-    BIO_free(bio);
-    return refuse("%s: the certificate %s %s", file, what, text);
-}
-
-static int check_dates(SSL_CTX *context, const char *file) {
-    const X509 *certificate = SSL_CTX_get0_certificate(context);
-    if (!certificate) return refuse("%s: no certificate in it", file);
-    if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) {
-        return say_date(file, "expired on", X509_get0_notAfter(certificate));
-    }
-    if (X509_cmp_current_time(X509_get0_notBefore(certificate)) > 0) {
-        return say_date(file, "is not valid before", X509_get0_notBefore(certificate));
-    }
-    return 0;
-}
-
-static int use_certificate(SSL_CTX *context, const char *file) {
-    if (check_readable(file)) return -1;
-    if (SSL_CTX_use_certificate_chain_file(context, file) != 1) {
-        return refuse("%s: no certificate in PEM form can be read: %s", file, queued_reason());
-    }
-    return check_dates(context, file);
-}
-
-static int use_key(SSL_CTX *context, const char *file, const char *certificate, struct passphrase *passphrase) {
-    if (check_readable(file)) return -1;
-    if (SSL_CTX_use_PrivateKey_file(context, file, SSL_FILETYPE_PEM) != 1) {
-        unsigned long last = ERR_peek_last_error();
-        if (ERR_GET_LIB(last) == ERR_LIB_X509 && ERR_GET_REASON(last) == X509_R_KEY_VALUES_MISMATCH) {
-            return refuse("%s: the private key does not belong to the certificate in %s", file, certificate);
-        }
-        if (passphrase->asked && !passphrase->given) return refuse("%s: the private key is encrypted, and no passphrase is given", file);
-        if (passphrase->asked) return refuse("%s: the passphrase does not open the private key", file);
-        return refuse("%s: no private key in PEM form can be read: %s", file, queued_reason());
-    }
-    if (SSL_CTX_check_private_key(context) != 1) {
-        return refuse("%s: the private key does not belong to the certificate in %s", file, certificate);
-    }
-    return 0;
-}
-
-/* Clients have to show a certificate of one of these authorities. */
-static int use_authorities(SSL_CTX *context, const char *file) {
-    if (check_readable(file)) return -1;
-    STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(file);
-    if (!names || SSL_CTX_load_verify_locations(context, file, NULL) != 1) {
-        sk_X509_NAME_pop_free(names, X509_NAME_free);
-        return refuse("%s: no certificate of an authority in PEM form can be read: %s", file, queued_reason());
-    }
-    SSL_CTX_set_client_CA_list(context, names);
-    SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
-    SSL_CTX_set_verify_depth(context, AUTHORITIES_MOST);
-    return 0;
-}
-
-static int use_dh_parameters(SSL_CTX *context, const char *file) {
-    if (check_readable(file)) return -1;
-    BIO *bio = BIO_new_file(file, "r");
-    int used = 0;
-#if OPENSSL_VERSION_NUMBER >= 0x30000000L
-    EVP_PKEY *parameters = bio ? PEM_read_bio_Parameters(bio, NULL) : NULL;
-    used = parameters && EVP_PKEY_is_a(parameters, "DH") && SSL_CTX_set0_tmp_dh_pkey(context, parameters) == 1;
-    if (!used) EVP_PKEY_free(parameters);
-#else
-    DH *parameters = bio ? PEM_read_bio_DHparams(bio, NULL, NULL, NULL) : NULL;
-    used = parameters && SSL_CTX_set_tmp_dh(context, parameters) == 1;
-    DH_free(parameters);
-#endif
-    BIO_free(bio);
-    return used ? 0 : refuse("%s: no DH parameters in PEM form can be used: %s", file, queued_reason());
-}
-
-static int use_ciphers(SSL_CTX *context, const char *ciphers) {
-    int of_1_3 = strncmp(ciphers, "TLS_", 4) == 0;
-    int taken = of_1_3 ? SSL_CTX_set_ciphersuites(context, ciphers) : SSL_CTX_set_cipher_list(context, ciphers);
-    return taken == 1 ? 0 : refuse("ssl_ciphers %.200s: %s", ciphers, queued_reason());
-}
-
-static int use_options(SSL_CTX *context, const struct us_socket_context_options_t *options, struct passphrase *passphrase) {
-    const char *certificate = options->cert_file_name, *key = options->key_file_name;
-    if (certificate && !key) return refuse("%s: a certificate without a private key: key_file_name is not given", certificate);
-    if (key && !certificate) return refuse("%s: a private key without a certificate: cert_file_name is not given", key);
-    if (certificate && (use_certificate(context, certificate) || use_key(context, key, certificate, passphrase))) return -1;
-    if (options->ca_file_name && use_authorities(context, options->ca_file_name)) return -1;
-    if (options->dh_params_file_name && use_dh_parameters(context, options->dh_params_file_name)) return -1;
-    return options->ssl_ciphers ? use_ciphers(context, options->ssl_ciphers) : 0;
 }
 
 /* ---- Contexts ------------------------------------------------------------ */
@@ -399,20 +271,15 @@ static void free_context(SSL_CTX *context) {
 }
 
 static SSL_CTX *make_context(const struct us_socket_context_options_t *options) {
-    struct passphrase passphrase = {.given = options->passphrase};
     ERR_clear_error();
     SSL_CTX *context = SSL_CTX_new(TLS_method());
     if (!context) {
-        (void) refuse("cannot make a TLS context: %s", queued_reason());
+        (void) us_internal_tls_refuse("cannot make a TLS context: %s", us_internal_tls_queued_reason());
         errno = ENOMEM;
         return NULL;
     }
     set_rules(context);
-    SSL_CTX_set_default_passwd_cb(context, give_passphrase);
-    SSL_CTX_set_default_passwd_cb_userdata(context, &passphrase);
-    int failed = use_options(context, options, &passphrase);
-    SSL_CTX_set_default_passwd_cb_userdata(context, NULL);
-    SSL_CTX_set_default_passwd_cb(context, NULL);
+    int failed = us_internal_tls_use_options(context, options);
     ERR_clear_error();
     if (!failed) return context;
     free_context(context);
@@ -424,7 +291,7 @@ static int prepare_loop(struct us_loop_t *loop) {
     pthread_once(&bio_method_once, make_bio_method);
     if (bio_method && !loop->tls) loop->tls = us_internal_alloc(loop, sizeof *loop->tls, 0);
     if (bio_method && loop->tls) return 0;
-    (void) refuse("cannot make a TLS context: out of memory");
+    (void) us_internal_tls_refuse("cannot make a TLS context: out of memory");
     errno = ENOMEM;
     return -1;
 }
@@ -433,7 +300,7 @@ struct us_internal_tls_context *us_internal_tls_context_create(struct us_loop_t 
     if (prepare_loop(loop)) return NULL;
     struct us_internal_tls_context *tls = us_internal_alloc(loop, sizeof *tls, 0);
     if (!tls) {
-        (void) refuse("cannot make a TLS context: out of memory");
+        (void) us_internal_tls_refuse("cannot make a TLS context: out of memory");
         errno = ENOMEM;
         return NULL;
     }
@@ -618,13 +485,13 @@ void us_socket_context_add_server_name(int ssl, struct us_socket_context_t *cont
     (void) ssl;
     error_text[0] = 0;
     if (!context->tls) {
-        (void) refuse("%.200s: the context is a plain one", hostname_pattern);
+        (void) us_internal_tls_refuse("%.200s: the context is a plain one", hostname_pattern);
         return;
     }
     size_t size = strlen(hostname_pattern) + 1;
     struct server_name *name = us_internal_alloc(context->loop, sizeof *name, size);
     if (!name) {
-        (void) refuse("%.200s: out of memory", hostname_pattern);
+        (void) us_internal_tls_refuse("%.200s: out of memory", hostname_pattern);
         errno = ENOMEM;
         return;
     }
@@ -681,7 +548,7 @@ int us_socket_context_prepare(struct us_socket_context_t *context, const char *h
     SSL_CTX **prepared, **used = NULL;
     struct us_tls_settings_t *settings;
     if (context->tls) used = place_of(context->tls, hostname_pattern, &prepared, &settings);
-    if (!used) return refuse("%.200s: there is no such server name", hostname_pattern ? hostname_pattern : "a plain context");
+    if (!used) return us_internal_tls_refuse("%.200s: there is no such server name", hostname_pattern ? hostname_pattern : "a plain context");
     SSL_CTX *made = make_context(&options);
     if (!made) return -1;
     use_settings(made, settings);
@@ -1013,7 +880,7 @@ static const char closed_early[] = "the server closed the connection in the midd
 static const char *reason_of(struct us_internal_tls *tls) {
     unsigned long error = ERR_peek_error();
     int looked_at = ERR_GET_LIB(error) == ERR_LIB_SSL && ERR_GET_REASON(error) == SSL_R_CERTIFICATE_VERIFY_FAILED;
-    return tls->server && looked_at ? X509_verify_cert_error_string(SSL_get_verify_result(tls->ssl)) : queued_reason();
+    return tls->server && looked_at ? X509_verify_cert_error_string(SSL_get_verify_result(tls->ssl)) : us_internal_tls_queued_reason();
 }
 
 /* Returns NULL when nothing is wrong. */

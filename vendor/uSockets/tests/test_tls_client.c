@@ -580,6 +580,32 @@ static void swallow(struct peer *p) {
     while (recv(p->fd, buffer, sizeof buffer, MSG_DONTWAIT) > 0) continue;
 }
 
+/* The clock of OpenSSL's own is put back, so that the certificate is good for the first time. */
+static void a_session_ends_with_its_certificate(void) {
+    SSL_CTX *shared = showing("old", TLS1_2_VERSION);
+    for (int looks = 0; looks < 2; looks++) {
+        open_clients();
+        if (!looks) CHECK_EQUAL(us_socket_context_verify(clients, LIBUS_VERIFY_NONE), 0);
+        X509_VERIFY_PARAM_set_time(SSL_CTX_get0_param(us_socket_context_get_native_handle(1, clients)), time(NULL) - 7 * 86400L);
+        CHECK_EQUAL(us_socket_context_peer_name(clients, "localhost"), 0);
+        for (int i = 0; i < 2; i++) {
+            int ends[2];
+            CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+            faults.descriptors++;
+            SSL_CTX_up_ref(shared);
+            struct peer *p = peer_on(ends[1], shared);
+            SSL_set_accept_state(p->ssl);
+            CHECK(us_adopt_connected_socket(1, clients, ends[0], 8, NULL, 0) != NULL);
+            CHECK(greet(p));
+            CHECK_EQUAL(us_socket_tls_is_resumed(mine.last), i && !looks);
+            peer_free(p);
+            settle();
+        }
+        close_both();
+    }
+    SSL_CTX_free(shared);
+}
+
 static void every_split_of_a_servers_flight(void) {
     for (size_t piece = 1; piece < 6; piece++) {
         for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
@@ -943,12 +969,13 @@ static void giving_up_before_the_first_word(void) {
 }
 
 int main(void) {
-    static const char *const names[] = {"root", "stranger", "self", "site", "guest"};
+    static const char *const names[] = {"root", "stranger", "self", "site", "guest", "old"};
     make_folder();
     make_certificate("root", NULL, -50, 100);
     make_certificate("stranger", NULL, -50, 100);
     make_certificate("self", NULL, -1, 30);
     issue("site", "root", "DNS:localhost,DNS:www.example,DNS:*.sub.example,IP:127.0.0.1", -1, 30);
+    issue("old", "root", "DNS:localhost", -10, -5);
     issue("guest", "root", NULL, -1, 30);
     RUN(connects_and_talks);
     RUN(by_a_path);
@@ -966,6 +993,7 @@ int main(void) {
     RUN(sessions_are_gone_on_with);
     RUN(renewed_files_end_sessions_and_nothing_else);
     RUN(few_sessions_are_kept);
+    RUN(a_session_ends_with_its_certificate);
     RUN(every_split_of_a_servers_flight);
     RUN(no_common_version);
     RUN(plain_text_is_told_apart);
