@@ -4,14 +4,12 @@
  * that somebody else created. (Name look-up and file status are no socket calls
  * and go to libc directly.) */
 #include "internal.h"
+#include "platform.h"
 
 #include <errno.h>
 #include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 
@@ -160,7 +158,9 @@ int bsd_connect_tcp(struct us_sys_t *sys, const struct addrinfo *target, const s
     int fd = sys->socket(sys, target->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return -1;
     bsd_set_nodelay(sys, fd);
+#ifdef IP_BIND_ADDRESS_NO_PORT
     if (source) set_option(sys, fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1); /* a port is shared by peers */
+#endif
     if (source && sys->bind(sys, fd, source->ai_addr, source->ai_addrlen)) return close_failed(sys, fd);
     if (connect_to(sys, fd, target->ai_addr, target->ai_addrlen)) return close_failed(sys, fd);
     read_address(target->ai_addr, address);
@@ -234,7 +234,11 @@ ssize_t bsd_sendfile(struct us_sys_t *sys, int fd, int file, int64_t offset, siz
 
 void bsd_flush(struct us_sys_t *sys, int fd) {
     /* Uncorking pushes what MSG_MORE held back, also when it was never corked. */
+#ifdef TCP_CORK
     set_option(sys, fd, IPPROTO_TCP, TCP_CORK, 0);
+#else
+    (void) sys, (void) fd; /* nothing is held back there */
+#endif
 }
 
 void bsd_shutdown_write(struct us_sys_t *sys, int fd) {
@@ -294,7 +298,9 @@ static int bind_udp(struct us_sys_t *sys, const struct sockaddr *address, unsign
     int fd = sys->socket(sys, address->sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return -1;
     /* An IPv6 socket may get IPv4 packets, so both kinds are asked for. */
+#ifdef IP_PKTINFO
     set_option(sys, fd, IPPROTO_IP, IP_PKTINFO, 1);
+#endif
     set_option(sys, fd, IPPROTO_IP, IP_RECVTOS, 1);
     if (address->sa_family == AF_INET6) {
         set_option(sys, fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
@@ -351,12 +357,16 @@ unsigned int bsd_address_size(const void *address) {
 void bsd_local_ip(struct msghdr *message, struct bsd_address *address) {
     address->ip_length = 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+#ifdef IP_PKTINFO
         if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
             struct in_pktinfo info;
             memcpy(&info, CMSG_DATA(c), sizeof info);
             struct sockaddr_in ip = {.sin_family = AF_INET, .sin_addr = info.ipi_addr};
             read_address((struct sockaddr *) &ip, address);
-        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+            continue;
+        }
+#endif
+        if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
             struct in6_pktinfo info;
             memcpy(&info, CMSG_DATA(c), sizeof info);
             struct sockaddr_in6 ip = {.sin6_family = AF_INET6, .sin6_addr = info.ipi6_addr};

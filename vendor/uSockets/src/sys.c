@@ -1,12 +1,10 @@
 /* The system-call table that production uses: libc, and nothing added. */
 #include "libusockets_ext.h"
+#include "platform.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/sendfile.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,10 +17,89 @@
 #include <sys/event.h>
 #endif
 
+#ifndef LIBUS_PORTABLE_CALLS
+#include <signal.h>
+#include <sys/sendfile.h>
+#endif
+
+/* ---- What not every system has -------------------------------------------- */
+
+#ifdef LIBUS_PORTABLE_CALLS
+
+static int sys_socket(struct us_sys_t *sys, int domain, int type, int protocol) {
+    (void) sys;
+    return us_portable_socket(domain, type, protocol);
+}
+
+static int sys_accept4(struct us_sys_t *sys, int fd, struct sockaddr *address, unsigned int *length, int flags) {
+    (void) sys;
+    return us_portable_accept(fd, address, length, flags);
+}
+
+static int sys_recvmmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags) {
+    (void) sys;
+    return us_portable_recvmmsg(fd, messages, count, flags);
+}
+
+static int sys_sendmmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags) {
+    (void) sys;
+    return us_portable_sendmmsg(fd, messages, count, flags);
+}
+
+static ssize_t sys_sendfile(struct us_sys_t *sys, int fd, int file, int64_t offset, size_t length) {
+    (void) sys;
+    return us_portable_sendfile(fd, file, offset, length);
+}
+
+#else
+
 static int sys_socket(struct us_sys_t *sys, int domain, int type, int protocol) {
     (void) sys;
     return socket(domain, type, protocol);
 }
+
+static int sys_accept4(struct us_sys_t *sys, int fd, struct sockaddr *address, unsigned int *length, int flags) {
+    (void) sys;
+    return accept4(fd, address, length, flags);
+}
+
+static int sys_recvmmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags) {
+    (void) sys;
+    return recvmmsg(fd, messages, count, flags, NULL);
+}
+
+static int sys_sendmmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags) {
+    (void) sys;
+    return sendmmsg(fd, messages, count, flags | MSG_NOSIGNAL);
+}
+
+static ssize_t send_from(int fd, int file, int64_t offset, size_t length) {
+    off_t from = (off_t) offset;
+    return sendfile(fd, file, &from, length);
+}
+
+/* sendfile(2) has no flag against SIGPIPE. Where the program has not ignored the
+ * signal it is held back for the call, and what the call raised is taken away. */
+static ssize_t sys_sendfile(struct us_sys_t *sys, int fd, int file, int64_t offset, size_t length) {
+    (void) sys;
+    struct sigaction now;
+    if (sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_IGN) return send_from(fd, file, offset, length);
+    sigset_t pipe_signal, before, pending;
+    sigemptyset(&pipe_signal);
+    sigaddset(&pipe_signal, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
+    sigpending(&pending);
+    ssize_t sent = send_from(fd, file, offset, length);
+    int error = errno;
+    if (sent < 0 && error == EPIPE && !sigismember(&pending, SIGPIPE)) sigtimedwait(&pipe_signal, NULL, &(struct timespec) {0});
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+    return sent;
+}
+
+#endif
+
+/* ---- What every system has --------------------------------------------------- */
 
 static int sys_bind(struct us_sys_t *sys, int fd, const struct sockaddr *address, unsigned int length) {
     (void) sys;
@@ -32,11 +109,6 @@ static int sys_bind(struct us_sys_t *sys, int fd, const struct sockaddr *address
 static int sys_listen(struct us_sys_t *sys, int fd, int backlog) {
     (void) sys;
     return listen(fd, backlog);
-}
-
-static int sys_accept4(struct us_sys_t *sys, int fd, struct sockaddr *address, unsigned int *length, int flags) {
-    (void) sys;
-    return accept4(fd, address, length, flags);
 }
 
 static int sys_connect(struct us_sys_t *sys, int fd, const struct sockaddr *address, unsigned int length) {
@@ -78,40 +150,6 @@ static ssize_t sys_sendv(struct us_sys_t *sys, int fd, const struct iovec *vecto
     (void) sys;
     struct msghdr message = {.msg_iov = (struct iovec *) vector, .msg_iovlen = (size_t) count};
     return sendmsg(fd, &message, flags | MSG_NOSIGNAL);
-}
-
-static int sys_recvmmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags) {
-    (void) sys;
-    return recvmmsg(fd, messages, count, flags, NULL);
-}
-
-static int sys_sendmmsg(struct us_sys_t *sys, int fd, struct mmsghdr *messages, unsigned int count, int flags) {
-    (void) sys;
-    return sendmmsg(fd, messages, count, flags | MSG_NOSIGNAL);
-}
-
-static ssize_t send_from(int fd, int file, int64_t offset, size_t length) {
-    off_t from = (off_t) offset;
-    return sendfile(fd, file, &from, length);
-}
-
-/* sendfile(2) has no flag against SIGPIPE. Where the program has not ignored the
- * signal it is held back for the call, and what the call raised is taken away. */
-static ssize_t sys_sendfile(struct us_sys_t *sys, int fd, int file, int64_t offset, size_t length) {
-    (void) sys;
-    struct sigaction now;
-    if (sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_IGN) return send_from(fd, file, offset, length);
-    sigset_t pipe_signal, before, pending;
-    sigemptyset(&pipe_signal);
-    sigaddset(&pipe_signal, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
-    sigpending(&pending);
-    ssize_t sent = send_from(fd, file, offset, length);
-    int error = errno;
-    if (sent < 0 && error == EPIPE && !sigismember(&pending, SIGPIPE)) sigtimedwait(&pipe_signal, NULL, &(struct timespec) {0});
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    errno = error;
-    return sent;
 }
 
 static ssize_t sys_file_read(struct us_sys_t *sys, int file, void *buffer, size_t length, int64_t offset) {

@@ -8,11 +8,10 @@
  * must outlive a close in it, so the buffer of a socket's own is buried with the
  * socket, for which it begins as a poll. */
 #include "internal.h"
+#include "platform.h"
 
 #include <errno.h>
-#include <netinet/in.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 
 enum { PACKETS = 1024, PAYLOAD_SIZE = 65536, CONTROL_SIZE = 128 };
