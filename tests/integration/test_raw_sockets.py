@@ -274,6 +274,19 @@ def test_cork_and_uncork_by_hand(world: World) -> None:
     world.until(lambda: context.heard == b"abcde")
 
 
+@pytest.mark.parametrize("data", [b"packed", b""])
+@pytest.mark.parametrize("end", ["close", "shutdown"])
+def test_an_end_does_not_wait_for_a_cork_that_is_left_open(world: World, end: str, data: bytes) -> None:
+    server, client = Recorder(world.loop), Recorder(world.loop)
+    accepted, connected = world.pair(server, client)
+    connected.cork()
+    connected.write(data)
+    getattr(connected, end)()
+    world.until(lambda: connected.closed and accepted.closed)
+    assert server.heard == data
+    assert server.log == ["open", "end", "close clean"]
+
+
 def test_writes_outside_any_cork_are_one_send_an_iteration(world: World) -> None:
     context = Recorder(world.loop)
     one, _ = world.pair(context, context)
