@@ -584,6 +584,23 @@ def test_keyboard_interrupt_of_a_callback(world: World) -> None:
     world.until(lambda: connected.closed)
 
 
+def test_running_the_loop_from_inside_a_callback(world: World) -> None:
+    refused: list[str] = []
+
+    def on_data(socket: Socket, data: bytes) -> None:
+        with Loop() as other:
+            for loop in (world.loop, other):
+                with pytest.raises(CorkbindError) as caught:
+                    loop.run()
+                refused.append(str(caught.value))
+
+    server, client = SocketContext(world.loop, on_data=on_data), Recorder(world.loop)
+    _, connected = world.pair(server, client)
+    connected.write(b"x")
+    world.until(lambda: refused)
+    assert refused == ["the loop runs already", "cannot run the loop from inside a callback"]
+
+
 def test_coroutine_functions_are_refused(world: World) -> None:
     async def coroutine(socket: Socket, data: bytes) -> None: ...
 
