@@ -184,6 +184,11 @@ class Bridge:
         return _bridges.get(self._thread) is self
 
     @property
+    def busy(self) -> bool:
+        """Tell whether a step or callback runs that the core loop must outlive, and one user is left."""
+        return self._users == 1 and bool(lib.ck_loop_busy())
+
+    @property
     def here(self) -> bool:
         """Tell whether this is the thread that it belongs to."""
         return threading.get_ident() == self._thread

@@ -108,7 +108,7 @@ class Loop:
         """Run without asyncio until `stop()`, or until nothing is open any more and nothing deferred.
 
         Raises:
-            CorkbindError: it is closed, runs already, or an asyncio loop runs it.
+            CorkbindError: it is closed, runs already, an asyncio loop runs it, or this is one of its callbacks.
             KeyboardInterrupt, SystemExit: as raised in a callback, after its step; `run()` may be called again.
             WrongThread: it belongs to another thread.
         """
@@ -116,6 +116,8 @@ class Loop:
         bridge = self._bridge
         if self._running or bridge.attached is not None:
             raise CorkbindError("the loop runs already" + ("" if self._running else ", in an asyncio loop"))
+        if lib.ck_loop_busy():  # another Loop of the thread runs it
+            raise CorkbindError("cannot run the loop from inside a callback")
         bridge.detach()  # from an asyncio loop that is closed
         poll = select.poll()
         poll.register(lib.ck_loop_fd(), select.POLLIN)
@@ -202,13 +204,13 @@ class Loop:
         """Give it up; idempotent. The thread's last one closes everything, which calls `on_close` callbacks.
 
         Raises:
-            CorkbindError: from inside one of its callbacks, or of `run()`: call `stop()` there.
+            CorkbindError: it is the last one, and this is a callback; or it runs: call `stop()` there.
             WrongThread: it belongs to another thread.
         """
         if self.closed:
             return
         self.check("close the loop")
-        if self._running or lib.ck_loop_busy():
+        if self._running or self._bridge.busy:
             raise CorkbindError("cannot close the loop while it runs: call stop(), and close() after run()")
         for thing in list(self._owned):
             thing.close()
@@ -221,7 +223,7 @@ class Loop:
             return
         if self._running:
             self._close_due = True
-        elif lib.ck_loop_busy():
+        elif self._bridge.busy:
             self.defer(self.close_soon)
         else:
             self.close()

@@ -491,7 +491,7 @@ int ck_loop_alive(void)
 
 int ck_loop_busy(void)
 {
-    return current && (current->stepping || current->telling || current->corks.stack_depth);
+    return current && (current->stepping || current->telling);
 }
 
 int64_t ck_loop_iteration(void)

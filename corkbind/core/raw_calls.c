@@ -149,9 +149,7 @@ static int end(uint32_t handle, bool close)
         us_socket_timeout(0, socket->stream.socket, CLOSE_SECONDS);
         us_socket_read_enabled(socket->stream.socket, 1); /* so that the peer's end is seen */
     }
-    if (socket->stream.depth == 0 && !socket->stream.cork) { /* else the flush that is ahead comes to it */
-        socket->stream.kind->sent_later(&socket->stream);
-    }
+    socket->stream.kind->sent_later(&socket->stream); /* unless the end of a cork comes first */
     return CK_OK;
 }
 

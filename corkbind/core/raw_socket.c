@@ -84,6 +84,9 @@ static bool waits(const ck_socket *socket)
 static void sent(ck_stream *stream)
 {
     ck_socket *socket = (ck_socket *) stream;
+    if (socket->close_due || socket->shutdown_due) { /* a cork may still be open */
+        ck_stream_flush(stream, CK_FLUSH_CLOSE);
+    }
     if (stream->broken) {
         int error = us_socket_last_error(stream->socket);
         if (!error || socket->close_due) {

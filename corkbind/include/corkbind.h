@@ -406,7 +406,7 @@ CK_EXPORT int ck_loop_handles(void);
 /* Returns the number of what keeps the loop busy: connections, listeners, timers, sockets of any
  * kind. 0 = nothing will happen any more by itself. */
 CK_EXPORT int ck_loop_alive(void);
-/* Returns 1 from inside a step, a callback or a cork, where something still goes on; else 0. */
+/* Returns 1 from inside a step or a callback, where something still goes on; else 0. */
 CK_EXPORT int ck_loop_busy(void);
 /* Returns the number of steps begun. */
 CK_EXPORT int64_t ck_loop_iteration(void);

@@ -274,6 +274,19 @@ def test_cork_and_uncork_by_hand(world: World) -> None:
     world.until(lambda: context.heard == b"abcde")
 
 
+@pytest.mark.parametrize("data", [b"packed", b""])
+@pytest.mark.parametrize("end", ["close", "shutdown"])
+def test_an_end_does_not_wait_for_a_cork_that_is_left_open(world: World, end: str, data: bytes) -> None:
+    server, client = Recorder(world.loop), Recorder(world.loop)
+    accepted, connected = world.pair(server, client)
+    connected.cork()
+    connected.write(data)
+    getattr(connected, end)()
+    world.until(lambda: connected.closed and accepted.closed)
+    assert server.heard == data
+    assert server.log == ["open", "end", "close clean"]
+
+
 def test_writes_outside_any_cork_are_one_send_an_iteration(world: World) -> None:
     context = Recorder(world.loop)
     one, _ = world.pair(context, context)
@@ -569,6 +582,23 @@ def test_keyboard_interrupt_of_a_callback(world: World) -> None:
     with pytest.raises(KeyboardInterrupt):
         world.until(lambda: False)
     world.until(lambda: connected.closed)
+
+
+def test_running_the_loop_from_inside_a_callback(world: World) -> None:
+    refused: list[str] = []
+
+    def on_data(socket: Socket, data: bytes) -> None:
+        with Loop() as other:
+            for loop in (world.loop, other):
+                with pytest.raises(CorkbindError) as caught:
+                    loop.run()
+                refused.append(str(caught.value))
+
+    server, client = SocketContext(world.loop, on_data=on_data), Recorder(world.loop)
+    _, connected = world.pair(server, client)
+    connected.write(b"x")
+    world.until(lambda: refused)
+    assert refused == ["the loop runs already", "cannot run the loop from inside a callback"]
 
 
 def test_coroutine_functions_are_refused(world: World) -> None:
