@@ -82,7 +82,10 @@ class Bridge:
         return bridge
 
     def close(self) -> None:
-        """Take one user away; the last one closes the core's loop."""
+        """Take one user away; the last one closes the core's loop, from inside its step behind that."""
+        if self.busy:
+            self.defer(self.close)
+            return
         self._users -= 1
         if self._users == 0:
             self.detach()

@@ -22,6 +22,7 @@ from conftest import Client
 
 from corkbind import Address, App, AppListenOptions, CorkbindError, HttpRequest, HttpResponse, Limits
 from corkbind._ffi.constants import CK_ABI_VERSION
+from corkbind._ffi.loader import lib
 from corkbind.cli import CommandError, find_app, main
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -369,6 +370,30 @@ def test_closing_cuts_a_stop_off(in_loop: Callable[..., Any]) -> None:
 
     in_loop(conversation)
     assert seen == ["cleaned up", "shutdown"]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_closing_inside_a_handler_closes_the_loop_behind_it(in_loop: Callable[..., Any], again: bool) -> None:
+    app, other = App(), App()
+    opened = lib.ck_loop_token()
+
+    def handler(res: HttpResponse, req: HttpRequest) -> None:
+        app.close()
+        if again:
+            other.listen({"host": "127.0.0.1"})
+
+    app.get("/", handler)
+
+    async def conversation() -> None:
+        address = (await app.start()) and _listen(app)
+        assert lib.ck_loop_token() != opened
+        assert await Client(address).raw(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") == b""
+        await asyncio.sleep(0)
+        assert (lib.ck_loop_token() == opened) is not again
+        other.close()
+
+    in_loop(conversation)
+    assert lib.ck_loop_token() == opened == 0
 
 
 def test_closing_runs_the_shutdown_functions_once(in_loop: Callable[..., Any]) -> None:
