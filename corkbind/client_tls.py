@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from corkbind._ffi import calls
 from corkbind.options import AppOptions
+from corkbind.tls import fields
 
 _NONE, _FILE, _SYSTEM = 0, 1, 2  # LIBUS_VERIFY_
 
@@ -62,19 +63,10 @@ def create(backlog: int, manual: bool, tls: AppOptions | ClientTls) -> int:
         MemoryError: there is none.
     """
     if isinstance(tls, ClientTls):
-        files = [tls.key_file, tls.cert_file, tls.passphrase, None, tls.ca_file, tls.ciphers]
-        context = calls.context_create_tls(backlog, manual, files, 0)
+        context = calls.context_create_tls(backlog, manual, _fields(tls))
         verify, authorities, protocols = tls.verify, tls.ca_file, ",".join(tls.alpn)
     else:
-        files = [
-            tls.key_file_name,
-            tls.cert_file_name,
-            tls.passphrase,
-            tls.dh_params_file_name,
-            tls.ca_file_name,
-            tls.ssl_ciphers,
-        ]
-        context = calls.context_create_tls(backlog, manual, files, tls.ssl_prefer_low_memory_usage)
+        context = calls.context_create_tls(backlog, manual, fields(tls))
         verify, authorities, protocols = True, tls.ca_file_name, ""
     try:
         calls.context_verify(context, _NONE if not verify else _SYSTEM if authorities is None else _FILE)
@@ -86,6 +78,16 @@ def create(backlog: int, manual: bool, tls: AppOptions | ClientTls) -> int:
         calls.context_close(context)
         raise
     return context
+
+
+def _fields(tls: ClientTls) -> calls.TlsFields:
+    return {
+        "key_file": tls.key_file,
+        "certificate_file": tls.cert_file,
+        "passphrase": tls.passphrase,
+        "ca_file": tls.ca_file,
+        "ciphers": tls.ciphers,
+    }
 
 
 def check_protocol(protocol: str) -> None:

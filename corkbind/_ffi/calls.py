@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from ctypes import Structure, byref, c_int, c_uint64, c_void_p, create_string_buffer, sizeof, string_at
 from typing import Final
 
@@ -118,13 +118,6 @@ def _tls_options(options: TlsFields) -> ck_tls_options:
 def _tls_error(doing: str) -> Exception:
     reason = os.fsdecode(lib.ck_tls_error())
     return TlsError(reason) if reason else MemoryError(f"cannot {doing}: out of memory")
-
-
-def _texts(files: Sequence[str | None]) -> list[bytes | None]:
-    texts = [None if text is None else os.fsencode(text) for text in files]
-    if any(text is not None and b"\0" in text for text in texts):
-        raise TlsError("a file name, passphrase or cipher of AppOptions holds a NUL")
-    return texts
 
 
 def app_proxy_protocol(app: int, networks: bytes, count: int, unix: bool) -> None:
@@ -244,14 +237,17 @@ def context_create(backlog: int, manual: bool) -> int:
     return context
 
 
-def context_create_tls(backlog: int, manual: bool, files: Sequence[str | None], low_memory: int) -> int:
-    """Return the handle of a new context whose sockets speak TLS as servers do; arguments as app_create_tls.
+def context_create_tls(backlog: int, manual: bool, options: TlsFields) -> int:
+    """Return the handle of a new context of TLS sockets.
+
+    Args:
+        options: by the names of ck_tls_options.
 
     Raises:
         TlsError: naming the file and the cause.
         MemoryError: there is none, or this thread has no loop.
     """
-    context = int(lib.ck_context_create_tls(backlog, int(manual), *_texts(files), low_memory))
+    context = int(lib.ck_context_create_tls(backlog, int(manual), byref(_tls_options(options))))
     if not context:
         raise _tls_error("make a context of sockets")
     return context

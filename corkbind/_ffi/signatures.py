@@ -241,7 +241,7 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_udp_stats", c_int, (c_uint, POINTER(ck_datagram_stats))),
     # Sockets without HTTP
     Row("ck_context_create", c_uint, (c_uint64, c_int)),
-    Row("ck_context_create_tls", c_uint, (c_uint64, c_int, *[c_char_p] * 6, c_int)),
+    Row("ck_context_create_tls", c_uint, (c_uint64, c_int, POINTER(ck_tls_options))),
     Row("ck_context_close", c_int, (c_uint,)),
     Row("ck_context_stats", c_int, (c_uint, POINTER(ck_stats))),
     Row("ck_context_listen", c_uint, (c_uint, c_char_p, c_int, c_int, POINTER(c_int))),

@@ -47,6 +47,19 @@ static struct us_tls_settings_t settings_of(const ck_tls_options *options)
 
 /* ---- Contexts ---- */
 
+struct us_socket_context_t *ck_tls_new_context(const ck_loop *loop, const ck_tls_options *options, int ext_size)
+{
+    struct us_tls_settings_t settings = settings_of(options);
+    ck_tls_error_note("");
+    struct us_socket_context_t *context = us_create_socket_context(1, loop->us, ext_size, files_of(options));
+    if (!context) {
+        ck_tls_error_note(us_tls_error());
+        return NULL;
+    }
+    (void) us_socket_context_tls_settings(context, NULL, &settings);
+    return context;
+}
+
 static ck_app *app_of_context(struct us_socket_context_t *context)
 {
     return *(ck_app **) us_socket_context_ext(1, context);
@@ -92,16 +105,12 @@ static int on_prefix(struct us_socket_t *s, const char *data, int length)
 
 struct us_socket_context_t *ck_tls_context(ck_app *app, const ck_tls_options *options)
 {
-    struct us_tls_settings_t settings = settings_of(options);
-    ck_tls_error_note("");
     app->tls = true;
     app->check_host = options->check_host != 0;
-    struct us_socket_context_t *context = us_create_socket_context(1, app->loop->us, sizeof(ck_app *), files_of(options));
+    struct us_socket_context_t *context = ck_tls_new_context(app->loop, options, sizeof(ck_app *));
     if (!context) {
-        ck_tls_error_note(us_tls_error());
         return NULL;
     }
-    (void) us_socket_context_tls_settings(context, NULL, &settings);
     us_socket_context_alpn(context, "http/1.1");
     us_socket_context_plain_answer(context, plain_answer, (int) sizeof(plain_answer) - 1);
     us_socket_context_on_tls_failure(context, on_tls_failure);

@@ -70,6 +70,9 @@ const char *ck_loop_date(ck_loop *loop);
 /* Says what ck_tls_error returns; `text` is borrowed until the next call. */
 void ck_tls_error_note(const char *text);
 
+/* Makes a context of TLS sockets. Returns NULL where it cannot: see ck_tls_error. */
+struct us_socket_context_t *ck_tls_new_context(const ck_loop *loop, const ck_tls_options *options, int ext_size);
+
 void *ck_alloc(ck_loop *loop, size_t size);
 void *ck_resize(ck_loop *loop, void *memory, size_t size);
 void ck_free(ck_loop *loop, void *memory);

@@ -21,18 +21,17 @@ static void on_tls_failure(struct us_socket_t *s, const char *reason, int plain)
     }
 }
 
-static uint32_t create(uint64_t backlog, int manual, const struct us_socket_context_options_t *tls)
+/* Without options it speaks no TLS. */
+static uint32_t create(uint64_t backlog, int manual, const ck_tls_options *tls)
 {
     static const struct us_socket_context_options_t plain;
     ck_loop *loop = ck_loop_current();
     if (!loop || loop->closing) {
         return 0;
     }
-    struct us_socket_context_t *us = us_create_socket_context(tls != NULL, loop->us, sizeof(ck_context), tls ? *tls : plain);
+    struct us_socket_context_t *us = tls ? ck_tls_new_context(loop, tls, (int) sizeof(ck_context))
+                                         : us_create_socket_context(0, loop->us, (int) sizeof(ck_context), plain);
     if (!us) {
-        if (tls) {
-            ck_tls_error_note(us_tls_error());
-        }
         return 0;
     }
     ck_context *context = us_socket_context_ext(0, us);
@@ -58,20 +57,10 @@ uint32_t ck_context_create(uint64_t backlog, int manual)
     return create(backlog, manual, NULL);
 }
 
-uint32_t ck_context_create_tls(uint64_t backlog, int manual, const char *key_file, const char *certificate_file,
-    const char *passphrase, const char *dh_file, const char *ca_file, const char *ciphers, int low_memory)
+uint32_t ck_context_create_tls(uint64_t backlog, int manual, const ck_tls_options *options)
 {
-    struct us_socket_context_options_t options = {
-        .key_file_name = key_file,
-        .cert_file_name = certificate_file,
-        .passphrase = passphrase,
-        .dh_params_file_name = dh_file,
-        .ca_file_name = ca_file,
-        .ssl_ciphers = ciphers,
-        .ssl_prefer_low_memory_usage = low_memory,
-    };
     ck_tls_error_note("");
-    return create(backlog, manual, &options);
+    return create(backlog, manual, options);
 }
 
 /* The handle goes first, so that nothing called back opens anything here. */

@@ -810,10 +810,10 @@ CK_EXPORT int ck_udp_stats(uint32_t udp, ck_datagram_stats *stats);
 /* Return a new context's handle, or 0 (for TLS see ck_tls_error, which is empty when memory
  * is short). `backlog` is how many bytes may wait for a peer: a further write closes the
  * socket with ENOBUFS; 0 = any. `manual`: a write with no cork open leaves at once, in place
- * of being packed until the end of the iteration. TLS as ck_app_create_tls; NULL or 0 = unset. */
+ * of being packed until the end of the iteration. `check_host` of the options
+ * means nothing here. */
 CK_EXPORT uint32_t ck_context_create(uint64_t backlog, int manual);
-CK_EXPORT uint32_t ck_context_create_tls(uint64_t backlog, int manual, const char *key_file, const char *certificate_file,
-    const char *passphrase, const char *dh_file, const char *ca_file, const char *ciphers, int low_memory);
+CK_EXPORT uint32_t ck_context_create_tls(uint64_t backlog, int manual, const ck_tls_options *options);
 /* Closes its listeners and sockets; what connects ends with ECANCELED. */
 CK_EXPORT int ck_context_close(uint32_t context);
 /* Copies the counters of its sockets; those of requests stay 0. */

@@ -22,6 +22,7 @@ from tls_material import HOST, Material
 
 import corkbind
 from corkbind import (
+    AppOptions,
     ClientTls,
     CorkbindError,
     Loop,
@@ -897,6 +898,21 @@ def test_client_certificates(world: World, material: Material) -> None:
     client = Recorder(world.loop, tls=ClientTls(ca_file=str(material.ca), cert_file=both, key_file=both))
     _, connected = world.pair(server, client)
     assert connected.is_established
+
+
+def test_the_options_of_a_server_hold(world: World, material: Material) -> None:
+    files = {"key_file_name": str(material.key), "cert_file_name": str(material.certificate)}
+    trust = ClientTls(ca_file=str(material.ca))
+    newest = Recorder(world.loop, tls=AppOptions(**files, min_version="1.3"))  # type: ignore[arg-type]
+    accepted, _ = world.pair(newest, Recorder(world.loop, tls=trust))
+    assert accepted.tls is not None
+    assert accepted.tls.version == "TLSv1.3"
+    optional = AppOptions(**files, ca_file_name=str(material.ca), verify="optional", record_size=512)  # type: ignore[arg-type]
+    lenient, client = Recorder(world.loop, tls=optional), Recorder(world.loop, tls=trust)
+    accepted, _ = world.pair(lenient, client)
+    accepted.write(bytes(2000))
+    world.until(lambda: len(client.heard) == 2000)
+    assert lenient.stats()["tls_records"] == 4, "of 512 bytes each"
 
 
 def test_tls_with_python(world: World, material: Material) -> None:
