@@ -16,8 +16,8 @@ typedef struct tls_pipe {
     SSL *ssl;
     BIO *in, *out;
     size_t said;       /* bytes of the client's plaintext that are encrypted */
-    char *wire;        /* encrypted, and not received */
-    size_t wire_length;
+    char *wire;        /* encrypted; from `received` on not received */
+    size_t received, wire_length;
     bool failed, notified;
 } tls_pipe;
 
@@ -47,15 +47,17 @@ static inline void pipe_judge(tls_pipe *pipe, int result)
 static inline void pipe_collect(tls_pipe *pipe)
 {
     size_t waiting = (size_t)BIO_ctrl_pending(pipe->out);
+    if (pipe->received == pipe->wire_length)
+        pipe->received = pipe->wire_length = 0;
     if (waiting > 0) {
         pipe->wire = realloc(pipe->wire, pipe->wire_length + waiting);
         DEMAND(pipe->wire && BIO_read(pipe->out, pipe->wire + pipe->wire_length, (int)waiting) == (int)waiting);
         pipe->wire_length += waiting;
     }
     peer *client = pipe->client;
-    client->beneath = pipe->wire_length;
+    client->beneath = pipe->wire_length - pipe->received;
     client->hidden = pipe->failed || !SSL_is_init_finished(pipe->ssl);
-    if (pipe->said == client->in_length && pipe->wire_length == 0)
+    if (pipe->said == client->in_length && client->beneath == 0)
         client->in_taken = client->in_length;
 }
 
@@ -140,17 +142,16 @@ static inline ssize_t tls_recv(struct us_sys_t *sys, int fd, void *buffer, size_
         return -1;
     }
     pipe_say(pipe);
-    if (pipe->wire_length == 0) {
+    if (client->beneath == 0) {
         errno = EAGAIN;
         return client->fin ? 0 : -1;
     }
-    size_t there = pipe->wire_length < length ? pipe->wire_length : length;
+    size_t there = client->beneath < length ? client->beneath : length;
     there = world.read_most && there > world.read_most ? world.read_most : there;
-    memcpy(buffer, pipe->wire, there);
+    memcpy(buffer, pipe->wire + pipe->received, there);
     if (flags & MSG_PEEK)
         return (ssize_t)there;
-    pipe->wire_length -= there;
-    memmove(pipe->wire, pipe->wire + there, pipe->wire_length);
+    pipe->received += there;
     world.moved++;
     pipe_collect(pipe);
     return (ssize_t)there;
