@@ -99,6 +99,13 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError("the server does not listen on port 8000")
 
 
+def obeys(process: subprocess.Popen[bytes]) -> bool:
+    """Tells whether the process has a handler for SIGTERM; it listens before that."""
+    status = Path(f"/proc/{process.pid}/status")
+    caught = re.search(r"^SigCgt:\s*(\w+)", status.read_text(), re.MULTILINE) if status.exists() else None
+    return caught is None or bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
 class Reader:
     """Goes through a page as a reader would who types everything in, in an empty folder."""
 
@@ -181,6 +188,9 @@ class Reader:
         """Ends the server that runs as an administrator would, and expects it to obey."""
         if self.servers:
             block, process = self.servers.pop()
+            deadline = time.monotonic() + SECONDS
+            while not obeys(process) and time.monotonic() < deadline and process.poll() is None:
+                time.sleep(0.02)
             process.send_signal(signal.SIGTERM)
             try:
                 status = process.wait(SECONDS)
