@@ -30,7 +30,8 @@ static int print_name(BIO *out, const X509_NAME *name) {
 
 static int print_common_name(BIO *out, const X509_NAME *name) {
     int last = -1;
-    for (int at = -1; (at = X509_NAME_get_index_by_NID(name, NID_commonName, at)) >= 0;) last = at;
+    /* OpenSSL 1.1.1 asks for a name that is not const, and only reads it. */
+    for (int at = -1; (at = X509_NAME_get_index_by_NID((X509_NAME *) (uintptr_t) name, NID_commonName, at)) >= 0;) last = at;
     if (last < 0) return 0;
     unsigned char *text = NULL;
     int length = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, last)));
