@@ -211,7 +211,7 @@ static inline int f_timerfd_settime(struct us_sys_t *sys, int fd, int ms, int re
 static inline enum call kevent_call(const struct kevent *changes, int count) {
     const struct kevent *last = &changes[count - 1];
     if (count == 0) return CALL_EPOLL_WAIT;
-    if (last->filter == EVFILT_TIMER) return CALL_TIMERFD_SETTIME;
+    if (last->filter == EVFILT_TIMER) return last->flags & EV_DELETE ? CALL_NONE : CALL_TIMERFD_SETTIME;
     if (last->filter == EVFILT_USER) return last->fflags & NOTE_TRIGGER ? CALL_WRITE : CALL_EVENTFD;
     int is_stop = count == 2 && last->flags & EV_DELETE && changes->flags & EV_DELETE;
     return is_stop ? CALL_NONE : CALL_EPOLL_CTL;
