@@ -43,7 +43,7 @@ from corkbind.options import AppListenOptions, AppOptions
 from corkbind.request import HttpRequest
 from corkbind.response import HttpResponse
 from corkbind.router import MiddlewareRouter, Router
-from corkbind.socket import Socket, TlsFacts
+from corkbind.socket import Socket
 from corkbind.socket_context import Listener, SocketContext
 from corkbind.stream import Stream
 from corkbind.streams import StreamServer, connect, connect_unix, serve_stream
@@ -106,7 +106,6 @@ __all__ = [
     "TaskFactory",
     "Timer",
     "TlsError",
-    "TlsFacts",
     "TlsInfo",
     "UdpSocket",
     "UncorkedWrite",

@@ -6,11 +6,12 @@ import errno
 import os
 from collections.abc import Callable, Coroutine
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from corkbind._ffi import constants as ck
 from corkbind._ffi.callbacks import sockets
 from corkbind._ffi.loader import lib
+from corkbind.certificates import TlsInfo, tls_info
 from corkbind.errors import CorkbindError, SocketClosed, TlsError, WrongThread, refusal
 from corkbind.flow import is_coroutine_function
 from corkbind.request import address_text
@@ -34,15 +35,6 @@ _ck_corked: Callable[[], int] = lib.ck_corked
 
 _TIMEOUT_MOST: Final = 960
 _LONG_TIMEOUT_MOST: Final = 240
-
-
-class TlsFacts(NamedTuple):
-    """Hold what a TLS handshake has agreed to."""
-
-    version: str
-    cipher: str
-    #: By ALPN; None without it.
-    protocol: str | None
 
 
 class Socket:
@@ -267,12 +259,22 @@ class Socket:
         return int(max(0, lib.ck_socket_port(self._handle, 0)))
 
     @property
-    def tls(self) -> TlsFacts | None:
+    def tls(self) -> TlsInfo | None:
         """Return what TLS has agreed to; None without TLS, before that, and after the end."""
-        if lib.ck_socket_sends(self._handle) < 0:
+        return None if self._gone() else tls_info(lib.ck_py_socket_tls(self._handle))
+
+    def get_peer_certificate(self) -> bytes | None:
+        """Return the certificate that the peer has shown, as DER; None where `tls` is, and where it has shown none.
+
+        A server's clients show one where `ca_file_name` asks for it; `ClientCertificate` reads it.
+        """
+        if self._gone():
             return None
-        facts = lib.ck_py_socket_tls(self._handle)
-        return None if facts is None else TlsFacts(*facts)
+        certificate: bytes | None = lib.ck_py_socket_certificate(self._handle)
+        return certificate
+
+    def _gone(self) -> bool:
+        return bool(lib.ck_socket_sends(self._handle) < 0)
 
     @property
     def truncated(self) -> bool:

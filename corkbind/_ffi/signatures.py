@@ -271,6 +271,7 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("ck_socket_descriptor", c_int, HOT),
     Row("ck_py_socket_address", py_object, HOT),
     Row("ck_py_socket_tls", py_object, HOT),
+    Row("ck_py_socket_certificate", py_object, HOT),
     # Timers
     Row("ck_timer_create", c_uint, (c_int,)),
     Row("ck_timer_set", c_int, (c_uint, c_int, c_int)),

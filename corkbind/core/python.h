@@ -10,6 +10,7 @@
 
 struct ck_exchange;
 struct ck_loop;
+struct us_socket_t;
 
 /* Has a request served: by the loop's callback, or by the function that stands in
  * the list of entries, which saves a third of the way into Python. */
@@ -32,6 +33,10 @@ void ck_python_forget_error(void);
 
 /* Sets the exception that says why a handle names nothing. Returns NULL. */
 void *ck_python_stale(int error);
+
+/* Return what TLS says of a socket, as ck_py_tls and ck_py_client_certificate (tls_facts.c). */
+void *ck_py_facts(struct us_socket_t *s);
+void *ck_py_certificate(struct ck_loop *loop, struct us_socket_t *s);
 
 /* Calls the data callback with a bytes object of these bytes. Returns false when
  * there was no memory for one. */

@@ -238,42 +238,18 @@ static void *stale(int error)
     return NULL;
 }
 
-static void *text_or_none(const char *text, size_t length)
-{
-    const ck_python *py = ck_python_bound();
-    if (text) {
-        return py->latin1(text, (ptrdiff_t) length, NULL);
-    }
-    py->incref(py->none);
-    return py->none;
-}
-
 void *ck_py_socket_tls(uint32_t handle)
 {
     int error;
-    const ck_python *py = ck_python_bound();
     const ck_socket *socket = socket_of(handle, &error);
-    if (!socket) {
-        return stale(error);
-    }
-    struct us_socket_t *us = socket->stream.socket;
-    const char *version = us_socket_tls_version(us);
-    if (!version) {
-        return text_or_none(NULL, 0);
-    }
-    int length = 0;
-    const char *protocol = us_socket_tls_alpn(us, &length);
-    const char *cipher = us_socket_tls_cipher(us);
-    void *parts[3] = {text_or_none(version, strlen(version)), text_or_none(cipher, strlen(cipher)),
-        text_or_none(protocol, (size_t) length)};
-    bool whole = parts[0] && parts[1] && parts[2];
-    void *facts = whole ? py->tuple_pack(3, parts[0], parts[1], parts[2]) : NULL;
-    for (int i = 0; i < 3; i++) {
-        if (parts[i]) {
-            py->decref(parts[i]);
-        }
-    }
-    return facts;
+    return socket ? ck_py_facts(socket->stream.socket) : stale(error);
+}
+
+void *ck_py_socket_certificate(uint32_t handle)
+{
+    int error;
+    const ck_socket *socket = socket_of(handle, &error);
+    return socket ? ck_py_certificate(socket->stream.loop, socket->stream.socket) : stale(error);
 }
 
 void *ck_py_socket_address(uint32_t handle)

@@ -1,4 +1,4 @@
-/* What TLS says of a request's connection, while that is open and after. */
+/* What TLS says of a connection: of a socket, and of a request also when its connection is gone. */
 #include <string.h>
 
 #include "http.h"
@@ -83,7 +83,7 @@ static void *facts_tuple(const char *version, const char *cipher, void *alpn, vo
     return tuple;
 }
 
-static void *facts_of_socket(struct us_socket_t *s)
+void *ck_py_facts(struct us_socket_t *s)
 {
     if (!us_socket_tls_version(s)) {
         return none();
@@ -103,7 +103,7 @@ void *ck_py_tls(uint32_t handle)
     }
     const ck_tls_facts *facts = exchange->tls_facts;
     if (ck_exchange_socket(exchange)) {
-        return facts_of_socket(ck_exchange_socket(exchange));
+        return ck_py_facts(ck_exchange_socket(exchange));
     }
     if (!facts) {
         return none();
@@ -112,7 +112,7 @@ void *ck_py_tls(uint32_t handle)
         text_or_none(facts->data + facts->alpn_length, facts->name_length, facts->named), facts->resumed);
 }
 
-static void *certificate_of_socket(ck_loop *loop, struct us_socket_t *s)
+void *ck_py_certificate(ck_loop *loop, struct us_socket_t *s)
 {
     const ck_python *py = ck_python_bound();
     int length = us_socket_peer_certificate(s, NULL, 0);
@@ -138,7 +138,7 @@ void *ck_py_client_certificate(uint32_t handle)
     }
     const ck_tls_facts *facts = exchange->tls_facts;
     if (ck_exchange_socket(exchange)) {
-        return certificate_of_socket(exchange->loop, ck_exchange_socket(exchange));
+        return ck_py_certificate(exchange->loop, ck_exchange_socket(exchange));
     }
     if (!facts || !facts->certificate_length) {
         return none();

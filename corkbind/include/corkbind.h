@@ -871,7 +871,8 @@ CK_EXPORT int ck_socket_long_timeout(uint32_t socket, int minutes);             
 CK_EXPORT int ck_socket_port(uint32_t socket, int remote);                       /* [hot] 0 of a unix socket */
 CK_EXPORT int ck_socket_descriptor(uint32_t socket);                             /* [hot] to look at and set options of; never to read, write or close */
 CK_EXPORT void *ck_py_socket_address(uint32_t socket);                           /* [hot] bytes: the peer's, 4, 16 or 0 of them */
-CK_EXPORT void *ck_py_socket_tls(uint32_t socket);                               /* [hot] None, or (version, cipher, protocol or None) */
+CK_EXPORT void *ck_py_socket_tls(uint32_t socket);                               /* [hot] as ck_py_tls */
+CK_EXPORT void *ck_py_socket_certificate(uint32_t socket);                       /* [hot] the peer's: bytes (DER), or None */
 
 /* Timers tell CK_SOCKET_TIMER. One that is `fallthrough` does not count in ck_loop_alive. */
 CK_EXPORT uint32_t ck_timer_create(int fallthrough);                             /* 0 without memory or a descriptor */

@@ -23,6 +23,7 @@ from tls_material import HOST, Material
 import corkbind
 from corkbind import (
     AppOptions,
+    ClientCertificate,
     ClientTls,
     CorkbindError,
     Loop,
@@ -818,7 +819,10 @@ def test_tls_is_one_record_a_callback(world: World, material: Material) -> None:
     client = Recorder(world.loop, tls=ClientTls(ca_file=str(material.ca), server_name=HOST))
     accepted, connected = world.pair(server, client)
     assert accepted.tls is not None
-    assert accepted.tls == connected.tls
+    assert connected.tls is not None
+    assert accepted.tls == connected.tls._replace(server_name=HOST)
+    assert accepted.get_peer_certificate() is None
+    assert ssl.DER_cert_to_PEM_cert(connected.get_peer_certificate() or b"") in material.certificate.read_text()
     assert accepted.tls.version.startswith("TLSv1.")
     connected.write(b"hello ")
     connected.write(b"there")
@@ -830,7 +834,7 @@ def test_tls_is_one_record_a_callback(world: World, material: Material) -> None:
     world.until(lambda: accepted.closed)
     assert not accepted.truncated
     assert server.log == ["open", "end", "close clean"]
-    assert accepted.tls is None
+    assert accepted.tls is accepted.get_peer_certificate() is None
 
 
 def test_large_tls_writes_and_what_was_written_before_the_handshake(world: World, material: Material) -> None:
@@ -888,16 +892,18 @@ def test_alpn(world: World, material: Material) -> None:
     client = Recorder(world.loop, tls=ClientTls(ca_file=str(material.ca), alpn=["echo/3", "echo/2"]))
     accepted, connected = world.pair(server, client)
     assert accepted.tls is not None
-    assert accepted.tls.protocol == "echo/2"
-    assert connected.tls == accepted.tls
+    assert connected.tls is not None
+    assert accepted.tls.alpn == connected.tls.alpn == "echo/2"
 
 
 def test_client_certificates(world: World, material: Material) -> None:
     server = Recorder(world.loop, tls=material.options(ca_file_name=str(material.ca)))
     both = str(material.client)
     client = Recorder(world.loop, tls=ClientTls(ca_file=str(material.ca), cert_file=both, key_file=both))
-    _, connected = world.pair(server, client)
+    accepted, connected = world.pair(server, client)
     assert connected.is_established
+    shown = ClientCertificate(accepted.get_peer_certificate() or b"")
+    assert shown.pem in material.client.read_text()
 
 
 def test_the_options_of_a_server_hold(world: World, material: Material) -> None:
