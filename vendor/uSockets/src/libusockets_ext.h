@@ -312,8 +312,9 @@ LIBUS_EXPORT int us_hostname_valid(const char *name, size_t length);
  * on_writable comes when it has. 0 for a plain socket. */
 LIBUS_EXPORT int us_socket_unsent(struct us_socket_t *s);
 
-/* Returns 1 when the peer's stream ended without close_notify: what came before may
- * have been cut off by a third party. 0 for a plain socket, which cannot know. */
+/* Returns 1 when the peer's stream ended without a close_notify that was read: what came
+ * before may have been cut off by a third party, or have come after a send had failed, from
+ * where on nothing is read. 0 for a plain socket, which cannot know. */
 LIBUS_EXPORT int us_socket_was_truncated(struct us_socket_t *s);
 
 /* Returns the number of TLS records of data sent on sockets of this loop. */
