@@ -3,7 +3,7 @@
  *
  * Nothing of this is said to OpenSSL for a context: a context may listen and connect, and
  * whom its clients trust is not whom its server lets in. So each client is told by itself. */
-#include "tls_connect.h"
+#include "tls_openssl.h"
 
 #ifndef LIBUS_NO_SSL
 
@@ -168,12 +168,12 @@ static int out_of_memory(void) {
 
 int us_socket_context_verify(struct us_socket_context_t *context, int mode) {
     if (!context->tls) return without_tls();
-    struct us_internal_tls_clients *clients = us_internal_tls_clients_of(context->tls);
+    struct us_internal_tls_clients *clients = &context->tls->clients;
     switch (mode) {
     case LIBUS_VERIFY_NONE:
         break;
     case LIBUS_VERIFY_FILE:
-        if (SSL_CTX_get_verify_mode(us_socket_context_get_native_handle(1, context)) == SSL_VERIFY_NONE) return us_internal_tls_refuse("the context has no ca_file_name to verify by");
+        if (SSL_CTX_get_verify_mode(context->tls->identity.context) == SSL_VERIFY_NONE) return us_internal_tls_refuse("the context has no ca_file_name to verify by");
         break;
     case LIBUS_VERIFY_SYSTEM:
         ERR_clear_error();
@@ -190,7 +190,7 @@ int us_socket_context_verify(struct us_socket_context_t *context, int mode) {
 
 int us_socket_context_peer_name(struct us_socket_context_t *context, const char *name) {
     if (!context->tls) return without_tls();
-    struct us_internal_tls_clients *clients = us_internal_tls_clients_of(context->tls);
+    struct us_internal_tls_clients *clients = &context->tls->clients;
     struct us_sys_t *sys = context->loop->sys;
     char *copy = NULL;
     if (name) {
@@ -207,7 +207,7 @@ int us_socket_context_peer_name(struct us_socket_context_t *context, const char 
 }
 
 const char *us_internal_tls_peer_name(struct us_socket_context_t *context, const char *host) {
-    const char *name = us_internal_tls_clients_of(context->tls)->peer_name;
+    const char *name = context->tls->clients.peer_name;
     return name ? name : host;
 }
 
@@ -230,7 +230,7 @@ int us_socket_context_offer_protocols(struct us_socket_context_t *context, const
     if (!context->tls) return without_tls();
     unsigned length = protocols ? encode_protocols(protocols, encoded) : 0;
     if (protocols && !length) return us_internal_tls_refuse("the protocols cannot be offered: give names, between commas, of 254 bytes at most");
-    struct us_internal_tls_clients *clients = us_internal_tls_clients_of(context->tls);
+    struct us_internal_tls_clients *clients = &context->tls->clients;
     memcpy(clients->protocols, encoded, length);
     clients->protocols_length = length;
     return 0;

@@ -1,5 +1,4 @@
-/* TLS by OpenSSL (3, or 1.1.1), which this file and tls_connect.c, tls_certificate.c and
- * tls_files.c alone know.
+/* Sockets that speak TLS, by OpenSSL (3, or 1.1.1): their life, sending and receiving.
  *
  * OpenSSL never touches a descriptor. What is received goes into a buffer of the loop,
  * from which a BIO of ours feeds it; what it has to say is gathered in another one and
@@ -17,7 +16,7 @@
  *    call and after, also for whoever else uses OpenSSL here.
  *  - close_notify of the peer is the end of its stream (on_end). A FIN without it is one
  *    too, and us_socket_was_truncated tells the difference. */
-#include "tls_connect.h"
+#include "tls_openssl.h"
 
 #ifndef LIBUS_NO_SSL
 
@@ -25,13 +24,8 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
-#include <openssl/x509v3.h>
 #include <pthread.h>
-#include <stdarg.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 enum {
     RECORD = 16384,               /* bytes of plaintext in a full record */
@@ -44,36 +38,10 @@ enum {
     MIDDLE_RECORD = 4229,         /* three segments */
     RECORDS_EACH = 40,            /* of those, then of these */
     PAUSE_NS = 1000000000,        /* after which they begin again */
-    PREFIX_MOST = 65536,          /* in the clear before TLS */
-    REASON = 512
+    PREFIX_MOST = 65536           /* in the clear before TLS */
 };
 
-/* A name that clients may ask for (SNI). */
-struct server_name {
-    struct server_name *next;
-    SSL_CTX *context, *prepared; /* what takes its place at us_socket_context_renew */
-    struct us_tls_settings_t settings;
-    void *user;
-    char pattern[];
-};
-
-struct us_internal_tls_context {
-    SSL_CTX *context, *prepared;
-    struct us_tls_settings_t settings;
-    struct us_socket_context_t *owner; /* whose callback is asked for unknown names */
-    struct server_name *names;
-    void (*on_server_name)(struct us_socket_context_t *context, const char *hostname);
-    void (*on_failure)(struct us_socket_t *s, const char *reason, int plain);
-    const char *protocol;
-    const char *plain_answer;
-    int plain_answer_length;
-    struct us_socket_t *(*on_handshake)(struct us_socket_t *s);
-    struct us_internal_tls_clients clients;
-    int (*on_prefix)(struct us_socket_t *s, const char *data, int length);
-    int name_refused; /* by the callback for unknown names, which runs */
-    int holders;
-};
-
+/* What the sockets of a loop share. */
 struct us_internal_tls_loop {
     long long iteration; /* that `handshakes` is about */
     int handshakes;
@@ -82,63 +50,6 @@ struct us_internal_tls_loop {
     char in[INPUT];
     char record[RECORD]; /* of plaintext that lies in two places */
 };
-
-struct us_internal_tls {
-    SSL *ssl;
-    struct us_internal_tls_context *context;
-    struct us_loop_t *loop;
-    const char *input; /* received, not yet read by OpenSSL */
-    size_t input_length;
-    char *waiting; /* records that the kernel has not taken */
-    size_t waiting_offset, waiting_length;
-    void *user; /* of the server name */
-    struct us_internal_tls_server *server; /* that a client means; NULL: this is the server */
-    char *server_name; /* that the client has asked for; NULL: none */
-    char *prefix; /* what has come of the bytes before TLS */
-    size_t prefix_length;
-    int record_size; /* as us_tls_settings_t has it */
-    unsigned records; /* sent since the last pause, up to where the number has no meaning any more */
-    int64_t wrote_ns; /* where it has one: when the last write began */
-    unsigned messages;
-    unsigned established : 1, /* the handshake is over */
-        refused : 1,          /* a write came before that */
-        begun : 1,            /* something has been received */
-        failed : 1,           /* OpenSSL can say no more */
-        busy : 1,             /* inside OpenSSL */
-        notified : 1,         /* the peer's close_notify is in */
-        prefixed : 1,         /* nothing comes before TLS any more */
-        named : 1,            /* the server name has been looked at */
-        truncated : 1, deaf : 1; /* what still comes is dropped */
-};
-
-/* ---- Why something could not be made ------------------------------------- */
-
-static _Thread_local char error_text[REASON] = "";
-
-const char *us_tls_error(void) {
-    return error_text;
-}
-
-/* What the oldest error in the queue says, which is the cause of the others. */
-const char *us_internal_tls_queued_reason(void) {
-    unsigned long error = ERR_peek_error();
-    const char *reason = error ? ERR_reason_error_string(error) : NULL;
-    int code = ERR_GET_REASON(error);
-    /* OpenSSL 1.1.1 has no reason for some alerts of the peer, but names for all. */
-    if (!reason && ERR_GET_LIB(error) == ERR_LIB_SSL && code > SSL_AD_REASON_OFFSET) reason = SSL_alert_desc_string_long(code - SSL_AD_REASON_OFFSET);
-    if (!reason && error && ERR_GET_LIB(error) == ERR_LIB_SYS) reason = strerror(ERR_GET_REASON(error));
-    return reason ? reason : "unknown error";
-}
-
-int us_internal_tls_refuse(const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(error_text, sizeof error_text, format, arguments);
-    va_end(arguments);
-    ERR_clear_error();
-    errno = EINVAL;
-    return -1;
-}
 
 /* ---- The BIO ------------------------------------------------------------- */
 
@@ -190,156 +101,15 @@ static void make_bio_method(void) {
     }
 }
 
-/* ---- Contexts ------------------------------------------------------------ */
+/* ---- Life: of what the sockets of a loop share, and of each --------------- */
 
-/* One that offers others only is refused. */
-static int choose_protocol(SSL *ssl, const unsigned char **chosen, unsigned char *chosen_length, const unsigned char *offered,
-    unsigned int length, void *unused) {
-    struct us_internal_tls *tls = SSL_get_app_data(ssl);
-    const char *protocol = tls->context->protocol;
-    (void) unused;
-    if (!protocol) return SSL_TLSEXT_ERR_NOACK;
-    size_t wanted = strlen(protocol);
-    for (unsigned int at = 0; at < length; at += 1U + offered[at]) {
-        if (offered[at] == wanted && at + 1 + wanted <= length && memcmp(offered + at + 1, protocol, wanted) == 0) {
-            *chosen = offered + at + 1;
-            *chosen_length = offered[at];
-            return SSL_TLSEXT_ERR_OK;
-        }
-    }
-    return SSL_TLSEXT_ERR_ALERT_FATAL;
-}
-
-/* Counts what a peer can say without end and without a byte of data. */
-static void on_message(int written, int version, int type, const void *data, size_t length, SSL *ssl, void *unused) {
-    struct us_internal_tls *tls = SSL_get_app_data(ssl);
-    (void) version, (void) data, (void) length, (void) unused;
-    if (tls && !written && type == SSL3_RT_HANDSHAKE) tls->messages++;
-}
-
-/* Of a client alone. Returns 1 when the session is kept. */
-static int on_session(SSL *ssl, SSL_SESSION *session) {
-    struct us_internal_tls *tls = SSL_get_app_data(ssl);
-    return us_internal_tls_keep_session(tls->loop->sys, &tls->context->clients, tls->server, session);
-}
-
-/* A session brings the certificate that its client has shown, which OpenSSL does not look at
- * again: where that has expired since, the client has to show one anew. */
-static SSL_TICKET_RETURN look_at_session(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t length,
-    SSL_TICKET_STATUS status, void *unused) {
-    (void) ssl, (void) name, (void) length, (void) unused;
-    if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW) return SSL_TICKET_RETURN_IGNORE_RENEW;
-    X509 *certificate = SSL_SESSION_get0_peer(session);
-    if (certificate && X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) return SSL_TICKET_RETURN_IGNORE_RENEW;
-    return status == SSL_TICKET_SUCCESS_RENEW ? SSL_TICKET_RETURN_USE_RENEW : SSL_TICKET_RETURN_USE;
-}
-
-static int choose_name(SSL *ssl, int *alert, void *unused);
-static int acknowledge_name(SSL *ssl, int *alert, void *unused);
-
-static atomic_uint contexts_made;
-
-static void set_rules(SSL_CTX *context) {
-    SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
-    SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
-    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
-    /* Tickets carry sessions, which then take no memory of a server. Clients keep theirs themselves. */
-    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-    SSL_CTX_sess_set_new_cb(context, on_session);
-    /* A session is good for the context alone that it was made with: another one may ask for certificates. */
-    unsigned number = atomic_fetch_add(&contexts_made, 1);
-    SSL_CTX_set_session_id_context(context, (const unsigned char *) &number, sizeof number);
-    SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);
-    SSL_CTX_set_msg_callback(context, on_message);
-    SSL_CTX_set_session_ticket_cb(context, NULL, look_at_session, NULL);
-    SSL_CTX_set_tlsext_servername_callback(context, acknowledge_name);
-    SSL_CTX_set_client_hello_cb(context, choose_name, NULL);
-    SSL_CTX_set_dh_auto(context, 1);
-}
-
-/* Where no authority is set, nobody is asked for a certificate, whatever the settings say. */
-static void use_settings(SSL_CTX *context, const struct us_tls_settings_t *settings) {
-    SSL_CTX_set_min_proto_version(context, settings->min_version == 13 ? TLS1_3_VERSION : TLS1_2_VERSION);
-    if (SSL_CTX_get_verify_mode(context) == SSL_VERIFY_NONE) return;
-    SSL_CTX_set_verify(context, SSL_VERIFY_PEER | (settings->verify_optional ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT), NULL);
-}
-
-/* Where memory is short even this leaves errors behind. */
-static void free_context(SSL_CTX *context) {
-    SSL_CTX_free(context);
-    ERR_clear_error();
-}
-
-static SSL_CTX *make_context(const struct us_socket_context_options_t *options) {
-    ERR_clear_error();
-    SSL_CTX *context = SSL_CTX_new(TLS_method());
-    if (!context) {
-        (void) us_internal_tls_refuse("cannot make a TLS context: %s", us_internal_tls_queued_reason());
-        errno = ENOMEM;
-        return NULL;
-    }
-    set_rules(context);
-    int failed = us_internal_tls_use_options(context, options);
-    ERR_clear_error();
-    if (!failed) return context;
-    free_context(context);
-    errno = EINVAL;
-    return NULL;
-}
-
-static int prepare_loop(struct us_loop_t *loop) {
+int us_internal_tls_prepare_loop(struct us_loop_t *loop) {
     pthread_once(&bio_method_once, make_bio_method);
     if (bio_method && !loop->tls) loop->tls = us_internal_alloc(loop, sizeof *loop->tls, 0);
     if (bio_method && loop->tls) return 0;
     (void) us_internal_tls_refuse("cannot make a TLS context: out of memory");
     errno = ENOMEM;
     return -1;
-}
-
-struct us_internal_tls_context *us_internal_tls_context_create(struct us_loop_t *loop, struct us_socket_context_options_t options) {
-    if (prepare_loop(loop)) return NULL;
-    struct us_internal_tls_context *tls = us_internal_alloc(loop, sizeof *tls, 0);
-    if (!tls) {
-        (void) us_internal_tls_refuse("cannot make a TLS context: out of memory");
-        errno = ENOMEM;
-        return NULL;
-    }
-    tls->holders = 1;
-    tls->context = make_context(&options);
-    tls->clients.verify = options.ca_file_name ? LIBUS_VERIFY_FILE : LIBUS_VERIFY_NONE;
-    if (tls->context) return tls;
-    int error = errno;
-    loop->sys->release(loop->sys, tls);
-    errno = error;
-    return NULL;
-}
-
-struct us_internal_tls_context *us_internal_tls_context_hold(struct us_internal_tls_context *tls) {
-    tls->holders++;
-    return tls;
-}
-
-static void free_name(struct us_sys_t *sys, struct server_name *name) {
-    free_context(name->context);
-    free_context(name->prepared);
-    sys->release(sys, name);
-}
-
-void us_internal_tls_context_release(struct us_loop_t *loop, struct us_internal_tls_context *tls) {
-    if (!tls || --tls->holders) return;
-    while (tls->names) {
-        struct server_name *name = tls->names;
-        tls->names = name->next;
-        free_name(loop->sys, name);
-    }
-    us_internal_tls_clients_free(loop->sys, &tls->clients);
-    free_context(tls->context);
-    free_context(tls->prepared);
-    loop->sys->release(loop->sys, tls);
-}
-
-struct us_internal_tls_clients *us_internal_tls_clients_of(struct us_internal_tls_context *tls) {
-    return &tls->clients;
 }
 
 void us_internal_tls_loop_free(struct us_loop_t *loop) {
@@ -349,249 +119,6 @@ void us_internal_tls_loop_free(struct us_loop_t *loop) {
     loop->tls = NULL;
 }
 
-void us_socket_context_alpn(struct us_socket_context_t *context, const char *protocol) {
-    if (context->tls) context->tls->protocol = protocol;
-}
-
-void us_socket_context_plain_answer(struct us_socket_context_t *context, const char *text, int length) {
-    if (!context->tls) return;
-    context->tls->plain_answer = text;
-    context->tls->plain_answer_length = length;
-}
-
-void us_socket_context_on_tls_failure(struct us_socket_context_t *context,
-    void (*on_failure)(struct us_socket_t *s, const char *reason, int plain)) {
-    if (context->tls) context->tls->on_failure = on_failure;
-}
-
-void us_socket_context_on_handshake(struct us_socket_context_t *context, struct us_socket_t *(*on_handshake)(struct us_socket_t *s)) {
-    if (context->tls) context->tls->on_handshake = on_handshake;
-}
-
-void us_socket_context_on_plain_prefix(struct us_socket_context_t *context,
-    int (*on_prefix)(struct us_socket_t *s, const char *data, int length)) {
-    if (context->tls) context->tls->on_prefix = on_prefix;
-}
-
-void *us_socket_context_get_native_handle(int ssl, struct us_socket_context_t *context) {
-    (void) ssl;
-    return context->tls ? context->tls->context : NULL;
-}
-
-/* ---- Server names -------------------------------------------------------- */
-
-static struct server_name *find_name(const struct us_internal_tls_context *tls, const char *hostname) {
-    struct server_name *best = NULL;
-    unsigned best_fit = 0;
-    for (struct server_name *name = tls->names; name; name = name->next) {
-        unsigned found = us_hostname_fit(name->pattern, strlen(name->pattern), hostname, strlen(hostname));
-        if (found > best_fit) {
-            best = name;
-            best_fit = found;
-        }
-    }
-    return best;
-}
-
-/* Writes the name that a client asks for in lower case and without the dot that may end it;
- * "" when it asks for none, or for what is no host name: RFC 6066 S3 allows no address, for
- * one. What is malformed OpenSSL itself refuses. */
-static void read_name(SSL *ssl, char to[256]) {
-    const unsigned char *list;
-    size_t size;
-    to[0] = 0;
-    if (!SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &list, &size) || size < 5) return;
-    size_t length = (size_t) list[3] << 8 | list[4];
-    if (list[2] != TLSEXT_NAMETYPE_host_name || length > 255 || length > size - 5) return;
-    if (!us_hostname_valid((const char *) list + 5, length)) return;
-    if (list[5 + length - 1] == '.') length--;
-    for (size_t i = 0; i < length; i++) {
-        unsigned char c = list[5 + i];
-        to[i] = (char) (c >= 'A' && c <= 'Z' ? c | 0x20 : c);
-    }
-    to[length] = 0;
-}
-
-static int keep_name(struct us_internal_tls *tls, const char *hostname) {
-    size_t size = strlen(hostname) + 1;
-    tls->server_name = tls->loop->sys->alloc(tls->loop->sys, size);
-    if (!tls->server_name) return -1;
-    memcpy(tls->server_name, hostname, size);
-    return 0;
-}
-
-/* Of a context change OpenSSL takes the certificate; who is let in, and by which version, it does not take. */
-static int use_name(SSL *ssl, const struct server_name *name) {
-    struct us_internal_tls *tls = SSL_get_app_data(ssl);
-    if (!SSL_set_SSL_CTX(ssl, name->context)) return -1;
-    SSL_set_verify(ssl, SSL_CTX_get_verify_mode(name->context), NULL);
-    tls->user = name->user;
-    tls->record_size = name->settings.record_size;
-    return SSL_set_min_proto_version(ssl, (int) SSL_CTX_get_min_proto_version(name->context)) == 1 ? 0 : -1;
-}
-
-static int is_own_name(const struct us_internal_tls_context *context, const char *hostname) {
-    X509 *certificate = SSL_CTX_get0_certificate(context->context);
-    return certificate && *hostname && X509_check_host(certificate, hostname, strlen(hostname), 0, NULL) == 1;
-}
-
-/* The client's first message is in, and nothing of it has been acted on: so the session that
- * it wants to go on with is looked at in the light of the context that its name decides.
- * OpenSSL takes up none that was made under another. */
-static int choose_name(SSL *ssl, int *alert, void *unused) {
-    struct us_internal_tls *tls = SSL_get_app_data(ssl);
-    struct us_internal_tls_context *context = tls->context;
-    char hostname[256];
-    (void) unused;
-    if (tls->named) return SSL_CLIENT_HELLO_SUCCESS; /* the second of them, which the server has asked for */
-    tls->named = 1;
-    *alert = SSL_AD_INTERNAL_ERROR;
-    read_name(ssl, hostname);
-    if (*hostname && keep_name(tls, hostname)) return SSL_CLIENT_HELLO_ERROR;
-    struct server_name *name = *hostname ? find_name(context, hostname) : NULL;
-    if (!name && *hostname && context->on_server_name) {
-        context->name_refused = 0;
-        context->on_server_name(context->owner, hostname);
-        if (context->name_refused) return SSL_CLIENT_HELLO_ERROR;
-        name = find_name(context, hostname);
-    }
-    if (name) return use_name(ssl, name) ? SSL_CLIENT_HELLO_ERROR : SSL_CLIENT_HELLO_SUCCESS;
-    if (!context->settings.name_strict || is_own_name(context, hostname)) return SSL_CLIENT_HELLO_SUCCESS;
-    *alert = SSL_AD_UNRECOGNIZED_NAME;
-    return SSL_CLIENT_HELLO_ERROR;
-}
-
-static int acknowledge_name(SSL *ssl, int *alert, void *unused) {
-    (void) ssl, (void) alert, (void) unused;
-    return SSL_TLSEXT_ERR_OK;
-}
-
-static struct server_name **link_of_name(struct us_internal_tls_context *tls, const char *pattern) {
-    struct server_name **link = &tls->names;
-    while (*link && strcasecmp((*link)->pattern, pattern)) link = &(*link)->next;
-    return link;
-}
-
-void us_socket_context_on_server_name(int ssl, struct us_socket_context_t *context,
-    void (*cb)(struct us_socket_context_t *context, const char *hostname)) {
-    (void) ssl;
-    if (!context->tls) return;
-    context->tls->on_server_name = cb;
-    context->tls->owner = context;
-}
-
-void us_socket_context_add_server_name(int ssl, struct us_socket_context_t *context, const char *hostname_pattern,
-    struct us_socket_context_options_t options, void *user) {
-    (void) ssl;
-    error_text[0] = 0;
-    if (!context->tls) {
-        (void) us_internal_tls_refuse("%.200s: the context is a plain one", hostname_pattern);
-        return;
-    }
-    size_t size = strlen(hostname_pattern) + 1;
-    struct server_name *name = us_internal_alloc(context->loop, sizeof *name, size);
-    if (!name) {
-        (void) us_internal_tls_refuse("%.200s: out of memory", hostname_pattern);
-        errno = ENOMEM;
-        return;
-    }
-    memcpy(name->pattern, hostname_pattern, size);
-    name->user = user;
-    name->context = make_context(&options);
-    if (!name->context) {
-        int error = errno;
-        context->loop->sys->release(context->loop->sys, name);
-        errno = error;
-        return;
-    }
-    us_socket_context_remove_server_name(ssl, context, hostname_pattern);
-    name->next = context->tls->names;
-    context->tls->names = name;
-    errno = 0;
-}
-
-void us_socket_context_remove_server_name(int ssl, struct us_socket_context_t *context, const char *hostname_pattern) {
-    (void) ssl;
-    if (!context->tls) return;
-    struct server_name **link = link_of_name(context->tls, hostname_pattern), *name = *link;
-    if (!name) return;
-    *link = name->next;
-    free_name(context->loop->sys, name); /* sockets that came in under it hold what they need */
-}
-
-void us_socket_context_refuse_server_name(struct us_socket_context_t *context) {
-    if (context->tls) context->tls->name_refused = 1;
-}
-
-/* ---- Settings, and what takes the place of others ------------------------ */
-
-/* Where the context of a name stands, or NULL; that of all others has none. */
-static SSL_CTX **place_of(struct us_internal_tls_context *tls, const char *pattern, SSL_CTX ***prepared, struct us_tls_settings_t **settings) {
-    struct server_name *name = pattern ? *link_of_name(tls, pattern) : NULL;
-    if (pattern && !name) return NULL;
-    *prepared = name ? &name->prepared : &tls->prepared;
-    *settings = name ? &name->settings : &tls->settings;
-    return name ? &name->context : &tls->context;
-}
-
-int us_socket_context_tls_settings(struct us_socket_context_t *context, const char *hostname_pattern, const struct us_tls_settings_t *settings) {
-    SSL_CTX **prepared, **used = NULL;
-    struct us_tls_settings_t *kept;
-    if (context->tls) used = place_of(context->tls, hostname_pattern, &prepared, &kept);
-    if (!used) return -1;
-    *kept = *settings;
-    use_settings(*used, settings);
-    return 0;
-}
-
-int us_socket_context_prepare(struct us_socket_context_t *context, const char *hostname_pattern, struct us_socket_context_options_t options) {
-    SSL_CTX **prepared, **used = NULL;
-    struct us_tls_settings_t *settings;
-    if (context->tls) used = place_of(context->tls, hostname_pattern, &prepared, &settings);
-    if (!used) return us_internal_tls_refuse("%.200s: there is no such server name", hostname_pattern ? hostname_pattern : "a plain context");
-    SSL_CTX *made = make_context(&options);
-    if (!made) return -1;
-    use_settings(made, settings);
-    free_context(*prepared);
-    *prepared = made;
-    return 0;
-}
-
-/* Sockets hold what they were opened with. */
-static void replace(SSL_CTX **used, SSL_CTX **prepared, int use) {
-    SSL_CTX *gone = *prepared;
-    if (gone && use) {
-        gone = *used;
-        *used = *prepared;
-    }
-    free_context(gone);
-    *prepared = NULL;
-}
-
-void us_socket_context_renew(struct us_socket_context_t *context, int use) {
-    if (!context->tls) return;
-    context->tls->clients.generation += use != 0; /* nobody goes on with a session that others vouched for */
-    replace(&context->tls->context, &context->tls->prepared, use);
-    for (struct server_name *name = context->tls->names; name; name = name->next) replace(&name->context, &name->prepared, use);
-}
-
-void *us_socket_context_find_server_name_userdata(int ssl, struct us_socket_context_t *context, const char *hostname_pattern) {
-    (void) ssl;
-    const struct server_name *name = context->tls ? *link_of_name(context->tls, hostname_pattern) : NULL;
-    return name ? name->user : NULL;
-}
-
-const char *us_socket_server_name(struct us_socket_t *s) {
-    return s->tls ? s->tls->server_name : NULL;
-}
-
-void *us_socket_server_name_userdata(int ssl, struct us_socket_t *s) {
-    (void) ssl;
-    return s->tls ? s->tls->user : NULL;
-}
-
-/* ---- Sockets: life ------------------------------------------------------- */
-
 int us_internal_tls_attach(struct us_socket_context_t *context, struct us_socket_t *s, const char *server) {
     struct us_loop_t *loop = context->loop;
     struct us_internal_tls *tls = us_internal_alloc(loop, sizeof *tls, 0);
@@ -599,7 +126,7 @@ int us_internal_tls_attach(struct us_socket_context_t *context, struct us_socket
     int error = ENOMEM;
     if (!tls) return -1;
     tls->loop = loop;
-    if (!(tls->ssl = SSL_new(context->tls->context)) || !(bio = BIO_new(bio_method))) goto fail;
+    if (!(tls->ssl = SSL_new(context->tls->identity.context)) || !(bio = BIO_new(bio_method))) goto fail;
     BIO_set_data(bio, tls);
     BIO_set_init(bio, 1);
     SSL_set_bio(tls->ssl, bio, bio);
@@ -613,7 +140,7 @@ int us_internal_tls_attach(struct us_socket_context_t *context, struct us_socket
         if (!tls->server) goto fail;
     }
     tls->context = us_internal_tls_context_hold(context->tls);
-    tls->record_size = context->tls->settings.record_size;
+    tls->record_size = context->tls->identity.settings.record_size;
     s->tls = tls;
     return 0;
 
