@@ -1,5 +1,5 @@
-/* The client side of TLS: which server is meant, who is trusted to vouch for it, which
- * sessions are gone on with, and (of both sides) what was agreed to.
+/* The client side of TLS: which server is meant, who is trusted to vouch for it, and which
+ * sessions are gone on with.
  *
  * Nothing of this is said to OpenSSL for a context: a context may listen and connect, and
  * whom its clients trust is not whom its server lets in. So each client is told by itself. */
@@ -234,41 +234,6 @@ int us_socket_context_offer_protocols(struct us_socket_context_t *context, const
     memcpy(clients->protocols, encoded, length);
     clients->protocols_length = length;
     return 0;
-}
-
-/* ---- What was agreed to -------------------------------------------------- */
-
-static SSL *agreed(struct us_socket_t *s) {
-    SSL *ssl = s->tls ? us_internal_tls_native(s) : NULL;
-    return ssl && SSL_is_init_finished(ssl) ? ssl : NULL;
-}
-
-int us_socket_tls_is_established(struct us_socket_t *s) {
-    return agreed(s) != NULL;
-}
-
-const char *us_socket_tls_version(struct us_socket_t *s) {
-    SSL *ssl = agreed(s);
-    return ssl ? SSL_get_version(ssl) : NULL;
-}
-
-const char *us_socket_tls_cipher(struct us_socket_t *s) {
-    SSL *ssl = agreed(s);
-    return ssl ? SSL_get_cipher_name(ssl) : NULL;
-}
-
-const char *us_socket_tls_alpn(struct us_socket_t *s, int *length) {
-    const unsigned char *protocol = NULL;
-    unsigned int protocol_length = 0;
-    SSL *ssl = agreed(s);
-    if (ssl) SSL_get0_alpn_selected(ssl, &protocol, &protocol_length);
-    *length = (int) protocol_length;
-    return protocol_length ? (const char *) protocol : NULL;
-}
-
-int us_socket_tls_is_resumed(struct us_socket_t *s) {
-    SSL *ssl = agreed(s);
-    return ssl && SSL_session_reused(ssl);
 }
 
 #endif
