@@ -117,8 +117,7 @@ static void go_on_with_session(SSL *ssl, struct us_internal_tls_clients *clients
     unsigned at = place_of(clients, server);
     SSL_SESSION *session = at < SESSIONS_KEPT ? clients->kept[at].session : NULL;
     if (!session) return;
-    X509 *certificate = SSL_SESSION_get0_peer(session); /* which OpenSSL does not look at again */
-    if (server->verify != LIBUS_VERIFY_NONE && certificate && X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) {
+    if (server->verify != LIBUS_VERIFY_NONE && us_internal_tls_session_expired(session)) {
         forget_session(clients, at);
         return;
     }
@@ -160,12 +159,6 @@ static int without_tls(void) {
     return us_internal_tls_refuse("the context is a plain one");
 }
 
-static int out_of_memory(void) {
-    (void) us_internal_tls_refuse("out of memory");
-    errno = ENOMEM;
-    return -1;
-}
-
 int us_socket_context_verify(struct us_socket_context_t *context, int mode) {
     if (!context->tls) return without_tls();
     struct us_internal_tls_clients *clients = &context->tls->clients;
@@ -179,7 +172,7 @@ int us_socket_context_verify(struct us_socket_context_t *context, int mode) {
         ERR_clear_error();
         int failed = !system_store(clients);
         ERR_clear_error();
-        if (failed) return out_of_memory();
+        if (failed) return us_internal_tls_out_of_memory("");
         break;
     default:
         return us_internal_tls_refuse("no such way to verify");
@@ -198,7 +191,7 @@ int us_socket_context_peer_name(struct us_socket_context_t *context, const char 
         if (!bare_length(name)) return us_internal_tls_refuse("the name of the server is empty");
         if (length > NAME_MOST) return us_internal_tls_refuse("the name of the server is too long");
         copy = us_internal_alloc(context->loop, length + 1, 0);
-        if (!copy) return out_of_memory();
+        if (!copy) return us_internal_tls_out_of_memory("");
         memcpy(copy, name, length);
     }
     if (clients->peer_name) sys->release(sys, clients->peer_name);

@@ -44,14 +44,17 @@ static int on_session(SSL *ssl, SSL_SESSION *session) {
     return us_internal_tls_keep_session(tls->loop->sys, &tls->context->clients, tls->server, session);
 }
 
-/* A session brings the certificate that its client has shown, which OpenSSL does not look at
- * again: where that has expired since, the client has to show one anew. */
+int us_internal_tls_session_expired(SSL_SESSION *session) {
+    X509 *certificate = SSL_SESSION_get0_peer(session);
+    return certificate && X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0;
+}
+
+/* A client whose certificate has expired since it showed it has to show one anew. */
 static SSL_TICKET_RETURN look_at_session(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t length,
     SSL_TICKET_STATUS status, void *unused) {
     (void) ssl, (void) name, (void) length, (void) unused;
     if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW) return SSL_TICKET_RETURN_IGNORE_RENEW;
-    X509 *certificate = SSL_SESSION_get0_peer(session);
-    if (certificate && X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) return SSL_TICKET_RETURN_IGNORE_RENEW;
+    if (us_internal_tls_session_expired(session)) return SSL_TICKET_RETURN_IGNORE_RENEW;
     return status == SSL_TICKET_SUCCESS_RENEW ? SSL_TICKET_RETURN_USE_RENEW : SSL_TICKET_RETURN_USE;
 }
 
@@ -108,8 +111,7 @@ struct us_internal_tls_context *us_internal_tls_context_create(struct us_loop_t 
     if (us_internal_tls_prepare_loop(loop)) return NULL;
     struct us_internal_tls_context *tls = us_internal_alloc(loop, sizeof *tls, 0);
     if (!tls) {
-        (void) us_internal_tls_refuse("cannot make a TLS context: out of memory");
-        errno = ENOMEM;
+        (void) us_internal_tls_out_of_memory("cannot make a TLS context");
         return NULL;
     }
     tls->holders = 1;

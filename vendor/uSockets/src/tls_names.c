@@ -147,8 +147,7 @@ void us_socket_context_add_server_name(int ssl, struct us_socket_context_t *cont
     size_t size = strlen(hostname_pattern) + 1;
     struct us_internal_tls_name *name = us_internal_alloc(context->loop, sizeof *name, size);
     if (!name) {
-        (void) us_internal_tls_refuse("%.200s: out of memory", hostname_pattern);
-        errno = ENOMEM;
+        (void) us_internal_tls_out_of_memory(hostname_pattern);
         return;
     }
     memcpy(name->pattern, hostname_pattern, size);

@@ -98,6 +98,9 @@ struct us_internal_tls {
 SSL_CTX *us_internal_tls_make_context(const struct us_socket_context_options_t *options);
 void us_internal_tls_free_context(SSL_CTX *context);
 void us_internal_tls_identity_free(struct us_internal_tls_identity *identity);
+/* Whether a session brings a certificate of the peer that has expired since: OpenSSL does not
+ * look at it again. */
+int us_internal_tls_session_expired(SSL_SESSION *session);
 
 /* tls_names.c */
 
@@ -132,6 +135,8 @@ int us_internal_tls_use_options(SSL_CTX *context, const struct us_socket_context
 
 /* Sets us_tls_error and EINVAL. Returns -1. */
 __attribute__((format(printf, 1, 2))) int us_internal_tls_refuse(const char *format, ...);
+/* The same with ENOMEM, for what is named where it is not "". Returns -1. */
+int us_internal_tls_out_of_memory(const char *what);
 /* Empties us_tls_error. */
 void us_internal_tls_forget_error(void);
 /* What the oldest error in the queue says. Lives for ever. */

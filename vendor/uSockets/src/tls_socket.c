@@ -107,9 +107,7 @@ int us_internal_tls_prepare_loop(struct us_loop_t *loop) {
     pthread_once(&bio_method_once, make_bio_method);
     if (bio_method && !loop->tls) loop->tls = us_internal_alloc(loop, sizeof *loop->tls, 0);
     if (bio_method && loop->tls) return 0;
-    (void) us_internal_tls_refuse("cannot make a TLS context: out of memory");
-    errno = ENOMEM;
-    return -1;
+    return us_internal_tls_out_of_memory("cannot make a TLS context");
 }
 
 void us_internal_tls_loop_free(struct us_loop_t *loop) {
@@ -166,6 +164,16 @@ void us_internal_tls_free(struct us_loop_t *loop, struct us_internal_tls *tls) {
     loop->sys->release(loop->sys, tls);
 }
 
+/* Adds bytes to those that are kept. Returns 0, or -1 without memory. */
+static int append(struct us_sys_t *sys, char **kept, size_t *kept_length, const char *data, size_t length) {
+    char *larger = sys->resize(sys, *kept, *kept_length + length);
+    if (!larger) return -1;
+    memcpy(larger + *kept_length, data, length);
+    *kept = larger;
+    *kept_length += length;
+    return 0;
+}
+
 /* ---- Sending ------------------------------------------------------------- */
 
 static void drop_waiting(struct us_internal_tls *tls) {
@@ -177,15 +185,9 @@ static void drop_waiting(struct us_internal_tls *tls) {
 
 /* Keeps bytes behind those that wait. Returns 0, or -1 without memory. */
 static int keep_waiting(struct us_internal_tls *tls, const char *data, size_t length) {
-    struct us_sys_t *sys = tls->loop->sys;
     if (tls->waiting_offset) memmove(tls->waiting, tls->waiting + tls->waiting_offset, tls->waiting_length);
     tls->waiting_offset = 0;
-    char *larger = sys->resize(sys, tls->waiting, tls->waiting_length + length);
-    if (!larger) return -1;
-    memcpy(larger + tls->waiting_length, data, length);
-    tls->waiting = larger;
-    tls->waiting_length += length;
-    return 0;
+    return append(tls->loop->sys, &tls->waiting, &tls->waiting_length, data, length);
 }
 
 /* Sends what OpenSSL has said; what the kernel does not take waits. */
@@ -308,12 +310,16 @@ int us_internal_tls_sendfile(struct us_socket_t *s, int file, int64_t offset, si
     return got <= 0 && !accepted ? -1 : (int) accepted; /* the next call says what is wrong */
 }
 
+static void say_close_notify(struct us_internal_tls *tls) {
+    ERR_clear_error();
+    (void) SSL_shutdown(tls->ssl);
+    ERR_clear_error();
+}
+
 int us_internal_tls_shutdown(struct us_socket_t *s) {
     struct us_internal_tls *tls = s->tls;
     if (tls->established && !tls->failed && !tls->busy) {
-        ERR_clear_error();
-        (void) SSL_shutdown(tls->ssl);
-        ERR_clear_error();
+        say_close_notify(tls);
         send_out(s, 0);
     }
     return !tls->waiting_length || s->p.flags & SOCKET_SEND_FAILED;
@@ -324,9 +330,7 @@ void us_internal_tls_closing(struct us_socket_t *s, int code) {
     struct us_internal_tls_loop *shared = tls->loop->tls;
     int clean = !code && !(s->p.flags & (SOCKET_SHUT_DOWN | SOCKET_SEND_FAILED | SOCKET_BROKEN));
     if (!clean || !tls->established || tls->failed || tls->busy || tls->waiting_length) return;
-    ERR_clear_error();
-    (void) SSL_shutdown(tls->ssl);
-    ERR_clear_error();
+    say_close_notify(tls);
     if (shared->out_length) (void) bsd_send(tls->loop->sys, s->p.fd, shared->out, shared->out_length, 0);
     shared->out_length = 0;
 }
@@ -371,6 +375,10 @@ static struct us_socket_t *go_on(struct us_socket_t *s) {
 static struct us_socket_t *tell_failure(struct us_socket_t *s, const char *reason, int plain) {
     if (s->tls->context->on_failure) s->tls->context->on_failure(s, reason, plain);
     return go_on(s);
+}
+
+static void end_failed(struct us_socket_t *s, const char *reason) {
+    if (tell_failure(s, reason, 0)) us_socket_close(0, s, EPROTO, NULL);
 }
 
 /* Clients that speak plain text begin with a letter, servers with one or a number; no record does. */
@@ -435,7 +443,7 @@ void us_internal_tls_greet(struct us_socket_t *s) {
     tls->busy = 0;
     tls->failed = reason != NULL;
     send_out(s, 0);
-    if (reason && tell_failure(s, reason, 0)) us_socket_close(0, s, EPROTO, NULL);
+    if (reason) end_failed(s, reason);
 }
 
 static struct us_socket_t *deliver(struct us_socket_t *s, size_t length) {
@@ -443,15 +451,8 @@ static struct us_socket_t *deliver(struct us_socket_t *s, size_t length) {
     return go_on(s->context->on_data(s, s->context->loop->recv_buffer, (int) length));
 }
 
-/* Adds received bytes to those of the prefix. Returns 0, or -1 without memory. */
 static int gather_prefix(struct us_internal_tls *tls, const char *data, size_t length) {
-    struct us_sys_t *sys = tls->loop->sys;
-    char *larger = sys->resize(sys, tls->prefix, tls->prefix_length + length);
-    if (!larger) return -1;
-    memcpy(larger + tls->prefix_length, data, length);
-    tls->prefix = larger;
-    tls->prefix_length += length;
-    return 0;
+    return append(tls->loop->sys, &tls->prefix, &tls->prefix_length, data, length);
 }
 
 static size_t close_prefixed(struct us_socket_t *s, int error) {
@@ -510,7 +511,7 @@ void us_internal_tls_received(struct us_socket_t *s, size_t length) {
     if (s) s = deliver(s, got);
     if (!s) return;
     if (reason) {
-        if (tell_failure(s, reason, 0)) us_socket_close(0, s, EPROTO, NULL);
+        end_failed(s, reason);
     } else if (error == SSL_ERROR_ZERO_RETURN && !tls->notified) {
         tls->notified = 1;
         us_internal_socket_saw_end(s, 0);
@@ -522,7 +523,7 @@ void us_internal_tls_saw_fin(struct us_socket_t *s) {
     if (!tls->notified) tls->truncated = 1;
     if (!tls->server || tls->established || tls->failed || s->p.flags & (SOCKET_SHUT_DOWN | SOCKET_SEND_FAILED)) return;
     tls->failed = 1;
-    if (tell_failure(s, closed_early, 0)) us_socket_close(0, s, EPROTO, NULL);
+    end_failed(s, closed_early);
 }
 
 int us_internal_tls_was_truncated(struct us_socket_t *s) {
