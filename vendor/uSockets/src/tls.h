@@ -1,7 +1,6 @@
-/* What the sockets ask of TLS. tls_openssl.c answers, with the files beside it that know
- * OpenSSL (tls_connect.c, tls_certificate.c, tls_files.c);
- * in a library built with LIBUS_NO_SSL tls_none.c does, which refuses to make a context,
- * so that no socket ever has TLS.
+/* What the sockets ask of TLS. tls_socket.c answers, with the files beside it that know
+ * OpenSSL, which are all other tls_*.c; in a library built with LIBUS_NO_SSL tls_none.c
+ * does, which refuses to make a context, so that no socket ever has TLS.
  *
  * A socket speaks TLS when its `tls` is not NULL, whatever `ssl` a caller says. */
 #ifndef US_TLS_H

@@ -1,27 +1,13 @@
-/* Certificates by OpenSSL: which one a peer has shown, and what one says. */
+/* What a certificate says, as text. */
 #include "tls.h"
 
 #ifndef LIBUS_NO_SSL
 
 #include <arpa/inet.h>
 #include <openssl/err.h>
-#include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 #include <string.h>
-
-int us_socket_peer_certificate(struct us_socket_t *s, char *to, int size) {
-    SSL *ssl = s->tls ? us_internal_tls_native(s) : NULL;
-    X509 *certificate = ssl && SSL_is_init_finished(ssl) ? SSL_get_peer_certificate(ssl) : NULL;
-    int length = certificate ? i2d_X509(certificate, NULL) : 0;
-    unsigned char *at = (unsigned char *) to;
-    if (length > 0 && length <= size) length = i2d_X509(certificate, &at);
-    X509_free(certificate);
-    ERR_clear_error();
-    return length > 0 ? length : 0;
-}
-
-/* ---- What a certificate says --------------------------------------------- */
 
 static int print_name(BIO *out, const X509_NAME *name) {
     /* RFC 4514, the last part first, in UTF-8. */

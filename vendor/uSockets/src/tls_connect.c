@@ -1,9 +1,9 @@
-/* The client side of TLS: which server is meant, who is trusted to vouch for it, which
- * sessions are gone on with, and (of both sides) what was agreed to.
+/* The client side of TLS: which server is meant, who is trusted to vouch for it, and which
+ * sessions are gone on with.
  *
  * Nothing of this is said to OpenSSL for a context: a context may listen and connect, and
  * whom its clients trust is not whom its server lets in. So each client is told by itself. */
-#include "tls_connect.h"
+#include "tls_openssl.h"
 
 #ifndef LIBUS_NO_SSL
 
@@ -117,8 +117,7 @@ static void go_on_with_session(SSL *ssl, struct us_internal_tls_clients *clients
     unsigned at = place_of(clients, server);
     SSL_SESSION *session = at < SESSIONS_KEPT ? clients->kept[at].session : NULL;
     if (!session) return;
-    X509 *certificate = SSL_SESSION_get0_peer(session); /* which OpenSSL does not look at again */
-    if (server->verify != LIBUS_VERIFY_NONE && certificate && X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) {
+    if (server->verify != LIBUS_VERIFY_NONE && us_internal_tls_session_expired(session)) {
         forget_session(clients, at);
         return;
     }
@@ -160,26 +159,20 @@ static int without_tls(void) {
     return us_internal_tls_refuse("the context is a plain one");
 }
 
-static int out_of_memory(void) {
-    (void) us_internal_tls_refuse("out of memory");
-    errno = ENOMEM;
-    return -1;
-}
-
 int us_socket_context_verify(struct us_socket_context_t *context, int mode) {
     if (!context->tls) return without_tls();
-    struct us_internal_tls_clients *clients = us_internal_tls_clients_of(context->tls);
+    struct us_internal_tls_clients *clients = &context->tls->clients;
     switch (mode) {
     case LIBUS_VERIFY_NONE:
         break;
     case LIBUS_VERIFY_FILE:
-        if (SSL_CTX_get_verify_mode(us_socket_context_get_native_handle(1, context)) == SSL_VERIFY_NONE) return us_internal_tls_refuse("the context has no ca_file_name to verify by");
+        if (SSL_CTX_get_verify_mode(context->tls->identity.context) == SSL_VERIFY_NONE) return us_internal_tls_refuse("the context has no ca_file_name to verify by");
         break;
     case LIBUS_VERIFY_SYSTEM:
         ERR_clear_error();
         int failed = !system_store(clients);
         ERR_clear_error();
-        if (failed) return out_of_memory();
+        if (failed) return us_internal_tls_out_of_memory("");
         break;
     default:
         return us_internal_tls_refuse("no such way to verify");
@@ -190,7 +183,7 @@ int us_socket_context_verify(struct us_socket_context_t *context, int mode) {
 
 int us_socket_context_peer_name(struct us_socket_context_t *context, const char *name) {
     if (!context->tls) return without_tls();
-    struct us_internal_tls_clients *clients = us_internal_tls_clients_of(context->tls);
+    struct us_internal_tls_clients *clients = &context->tls->clients;
     struct us_sys_t *sys = context->loop->sys;
     char *copy = NULL;
     if (name) {
@@ -198,7 +191,7 @@ int us_socket_context_peer_name(struct us_socket_context_t *context, const char 
         if (!bare_length(name)) return us_internal_tls_refuse("the name of the server is empty");
         if (length > NAME_MOST) return us_internal_tls_refuse("the name of the server is too long");
         copy = us_internal_alloc(context->loop, length + 1, 0);
-        if (!copy) return out_of_memory();
+        if (!copy) return us_internal_tls_out_of_memory("");
         memcpy(copy, name, length);
     }
     if (clients->peer_name) sys->release(sys, clients->peer_name);
@@ -207,7 +200,7 @@ int us_socket_context_peer_name(struct us_socket_context_t *context, const char 
 }
 
 const char *us_internal_tls_peer_name(struct us_socket_context_t *context, const char *host) {
-    const char *name = us_internal_tls_clients_of(context->tls)->peer_name;
+    const char *name = context->tls->clients.peer_name;
     return name ? name : host;
 }
 
@@ -230,45 +223,10 @@ int us_socket_context_offer_protocols(struct us_socket_context_t *context, const
     if (!context->tls) return without_tls();
     unsigned length = protocols ? encode_protocols(protocols, encoded) : 0;
     if (protocols && !length) return us_internal_tls_refuse("the protocols cannot be offered: give names, between commas, of 254 bytes at most");
-    struct us_internal_tls_clients *clients = us_internal_tls_clients_of(context->tls);
+    struct us_internal_tls_clients *clients = &context->tls->clients;
     memcpy(clients->protocols, encoded, length);
     clients->protocols_length = length;
     return 0;
-}
-
-/* ---- What was agreed to -------------------------------------------------- */
-
-static SSL *agreed(struct us_socket_t *s) {
-    SSL *ssl = s->tls ? us_internal_tls_native(s) : NULL;
-    return ssl && SSL_is_init_finished(ssl) ? ssl : NULL;
-}
-
-int us_socket_tls_is_established(struct us_socket_t *s) {
-    return agreed(s) != NULL;
-}
-
-const char *us_socket_tls_version(struct us_socket_t *s) {
-    SSL *ssl = agreed(s);
-    return ssl ? SSL_get_version(ssl) : NULL;
-}
-
-const char *us_socket_tls_cipher(struct us_socket_t *s) {
-    SSL *ssl = agreed(s);
-    return ssl ? SSL_get_cipher_name(ssl) : NULL;
-}
-
-const char *us_socket_tls_alpn(struct us_socket_t *s, int *length) {
-    const unsigned char *protocol = NULL;
-    unsigned int protocol_length = 0;
-    SSL *ssl = agreed(s);
-    if (ssl) SSL_get0_alpn_selected(ssl, &protocol, &protocol_length);
-    *length = (int) protocol_length;
-    return protocol_length ? (const char *) protocol : NULL;
-}
-
-int us_socket_tls_is_resumed(struct us_socket_t *s) {
-    SSL *ssl = agreed(s);
-    return ssl && SSL_session_reused(ssl);
 }
 
 #endif

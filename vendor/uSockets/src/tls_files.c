@@ -1,6 +1,6 @@
 /* The files of a TLS context: certificates, keys, authorities, DH parameters; and ciphers.
  * What cannot be used is named, with its cause, when the context is made. */
-#include "tls_connect.h"
+#include "tls_openssl.h"
 
 #ifndef LIBUS_NO_SSL
 

@@ -1,4 +1,4 @@
-/* The place of tls_openssl.c in a library built without TLS. */
+/* The place of all other tls_*.c in a library built without TLS. */
 #include "tls.h"
 
 #include <errno.h>
