@@ -362,6 +362,21 @@ def test_who_waits_first_is_first() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("event", [lambda inbox: inbox.put(batch(b"a")), Inbox.close])
+def test_cancelled_and_passed_over_at_once(event: Callable[[Inbox], object]) -> None:
+    inbox = Inbox(10)
+
+    async def main() -> None:
+        task = asyncio.create_task(inbox.take(asyncio.get_running_loop().create_future))
+        await asyncio.sleep(0)
+        task.cancel()
+        event(inbox)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+
 def test_who_waited_in_a_loop_that_is_closed_is_passed_over() -> None:
     inbox = Inbox(10)
     old = asyncio.new_event_loop()
