@@ -32,6 +32,7 @@ from corkbind import (
     SocketContext,
     Timer,
     TlsError,
+    UdpSocket,
     UncorkedWrite,
     WrongThread,
 )
@@ -1114,6 +1115,33 @@ def test_after_a_fork_all_is_closed(world: World) -> None:
     assert os.waitpid(child, 0)[1] == 0
     one.write(b"from the parent")
     world.until(lambda: context.heard == b"from the parent")
+
+
+def test_what_the_parent_had_is_nothing_in_the_childs_own_loop(world: World) -> None:
+    context = Recorder(world.loop)
+    listener = context.listen(0, "127.0.0.1")
+    one, _ = world.pair(context, context)
+    timer = Timer(world.loop, print, 60_000, background=True)
+    udp = UdpSocket(world.loop)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            with Loop() as loop:
+                own = [Recorder(loop) for _ in range(2)]
+                ports = [each.listen(0, "127.0.0.1").port for each in own]
+                for port in ports * 4:
+                    own[0].connect("127.0.0.1", port)
+                handles = lib.ck_loop_handles()
+                for end in (listener.close, context.close, timer.stop, udp.close, one.abort):
+                    end()
+                with pytest.raises(SocketClosed):
+                    one.write(b"from the child")
+                status = 0 if lib.ck_loop_handles() == handles else 2
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    udp.close()
 
 
 def test_after_the_end_nothing_happens(world: World) -> None:
