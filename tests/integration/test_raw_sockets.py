@@ -551,6 +551,19 @@ def test_errors_of_callbacks_are_told_and_end_the_socket(world: World, callback:
     world.errors.clear()
 
 
+def test_a_socket_is_closed_although_on_error_fails(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(error: BaseException) -> None:
+        raise LookupError("on_error failed")
+
+    world.loop._bridge.on_error = refuse
+    one, other = world.pair(Recorder(world.loop), SocketContext(world.loop, on_data=fail))
+    one.write(b"x")
+    world.until(lambda: one.closed and other.closed)
+    assert str(other.error) == "a callback failed"
+    assert "a callback failed" in caplog.text
+    assert "on_error failed" in caplog.text
+
+
 def socket_list() -> list[Socket]:
     return [thing for thing in sockets.values() if isinstance(thing, Socket)]
 
