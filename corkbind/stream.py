@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _ck_socket_cork: Callable[[int], int] = lib.ck_socket_cork
 _ck_socket_uncork: Callable[[int], int] = lib.ck_socket_uncork
+_ck_socket_flush: Callable[[int], int] = lib.ck_socket_flush
 
 #: Bytes that a stream holds for its reader before it stops reading; and that may wait before `drain` waits.
 LIMIT: Final = 65536
@@ -174,7 +175,9 @@ class Stream:
         await self._left()
 
     async def _left(self) -> None:
-        self.socket.flush()
+        result = _ck_socket_flush(self.socket.handle)
+        if result < 0:  # broken, although nobody has been told yet
+            raise self.socket.refusal(result, "send")
         if not self.socket.buffered_amount:
             return
         future = self._loop.create_future()

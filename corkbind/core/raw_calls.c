@@ -115,10 +115,11 @@ int ck_socket_flush(uint32_t handle)
 {
     int error;
     ck_socket *socket = socket_of(handle, &error);
-    if (socket) {
-        ck_stream_flush_now(&socket->stream);
+    if (!socket) {
+        return error;
     }
-    return error;
+    ck_stream_flush_now(&socket->stream);
+    return socket->stream.broken ? CK_ABORTED : CK_OK;
 }
 
 int ck_socket_sends(uint32_t handle)

@@ -324,6 +324,23 @@ def test_a_reset_is_raised_behind_what_came_before(in_loop: InLoop) -> None:
     in_loop(main)
 
 
+def test_what_a_reset_keeps_from_leaving_has_not_been_sent(in_loop: InLoop) -> None:
+    async def main() -> None:
+        with python_socket.create_server((LOCAL, 0)) as server:
+            stream = await connect(LOCAL, server.getsockname()[1])
+            peer = server.accept()[0]
+            peer.setsockopt(python_socket.SOL_SOCKET, python_socket.SO_LINGER, bytes.fromhex("0100000000000000"))
+            peer.close()
+            with pytest.raises(SocketClosed):  # the loop has had no time to see the reset
+                await stream.send(b"x")
+            with pytest.raises(SocketClosed):
+                stream.write(b"x")
+            with pytest.raises(ConnectionResetError):
+                await stream.wait_closed()
+
+    in_loop(main)
+
+
 def test_too_much_waits(in_loop: InLoop) -> None:
     async def main() -> None:
         async with await serve_stream(never_read, host=LOCAL) as server:
