@@ -226,7 +226,7 @@ class Socket:
         Raises:
             ValueError: no number from 0 to 960.
         """
-        self._check(lib.ck_socket_timeout(self._handle, _whole(seconds, _TIMEOUT_MOST, "seconds")), "set the timeout")
+        self._check(lib.ck_socket_timeout(self._handle, whole_seconds(seconds)), "set the timeout")
 
     def long_timeout(self, minutes: float) -> None:
         """Call `on_long_timeout` in that many minutes, up to one early; 0 = never.
@@ -381,6 +381,15 @@ def bytes_of(data: object) -> bytes:
         return data.tobytes()
     hint = ": encode it" if isinstance(data, str) else ""
     raise TypeError(f"a socket takes bytes, bytearray or memoryview, not {type(data).__name__}{hint}")
+
+
+def whole_seconds(seconds: float) -> int:
+    """Return a timeout as the core takes it.
+
+    Raises:
+        ValueError: no number from 0 to 960.
+    """
+    return _whole(seconds, _TIMEOUT_MOST, "seconds")
 
 
 def _whole(value: float, most: int, unit: str) -> int:

@@ -678,9 +678,22 @@ def test_connecting_where_nobody_listens(world: World) -> None:
 
 def test_what_connect_refuses_at_once(world: World) -> None:
     context = Recorder(world.loop)
-    for port in (-1, 65536):
-        with pytest.raises(OSError, match="cannot connect to 127"):
+    for port in (-1, 65536, 2**31, 2**40):
+        with pytest.raises(OSError, match=f"cannot connect to 127.0.0.1:{port}"):
             context.connect("127.0.0.1", port)
+        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}"):
+            context.listen(port, "127.0.0.1")
+    for wrong in ("80", None, 80.0, True):
+        with pytest.raises(TypeError, match="port must be int"):
+            context.connect("127.0.0.1", wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="port must be int"):
+            context.listen(wrong, "127.0.0.1")  # type: ignore[arg-type]
+    for seconds in (-1, float("nan"), 961):
+        with pytest.raises(ValueError, match="a timeout must be 0 to 960"):
+            context.connect("127.0.0.1", 9, timeout=seconds)
+        with pytest.raises(ValueError, match="a timeout must be 0 to 960"):
+            context.connect_unix("/tmp", timeout=seconds)
+    assert not socket_list(), "nothing began"
     with pytest.raises(OSError, match=r"cannot connect to no\.such"):
         context.connect("no.such.host.invalid", 1)
     with pytest.raises(OSError, match="cannot connect to /no/such"):
