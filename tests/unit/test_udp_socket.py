@@ -45,6 +45,7 @@ def udp() -> Iterator[UdpSocket]:
         ({"max_queue": -1}, ValueError, "max_queue must be from 0 on"),
         ({"max_running": 1.5}, TypeError, "max_running must be int"),
         ({"max_backlog": 2**63}, ValueError, "max_backlog"),
+        ({"loop": "x"}, TypeError, "loop must be a corkbind.Loop, not str"),
     ],
 )
 def test_what_it_cannot_be_made_of(wrong: dict[str, Any], error: type[Exception], text: str) -> None:
