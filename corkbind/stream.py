@@ -216,7 +216,10 @@ class Stream:
         if not self.socket.closed:
             future = self._loop.create_future()
             self._ends += (future,)
-            await future
+            try:
+                await future
+            finally:
+                self._ends = tuple(other for other in self._ends if other is not future)
         if self.socket.error is not None:
             raise again(self.socket.error)
 

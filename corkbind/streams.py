@@ -44,6 +44,8 @@ class StreamContext(SocketContext):
         max_backlog: int = MAX_BACKLOG,
         limit: int = LIMIT,
     ) -> None:
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+            raise ValueError(f"limit must be a number of bytes from 0 on, not {limit!r}")
         super().__init__(tls=tls, alpn=alpn, max_backlog=max_backlog)
         self._streams = {}
         self._limit = limit

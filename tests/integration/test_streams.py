@@ -280,6 +280,24 @@ def test_who_waits_learns_of_the_end(in_loop: InLoop) -> None:
     in_loop(main)
 
 
+def test_who_gave_up_waiting_is_forgotten(in_loop: InLoop) -> None:
+    async def main() -> None:
+        async with await serve_stream(never_read, host=LOCAL) as server:
+            stream = await connect(LOCAL, server.port)
+            for _ in range(3):
+                for wait in (stream.wait_closed(), stream.read(1)):
+                    task = asyncio.ensure_future(wait)
+                    await asyncio.sleep(0)
+                    task.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await task
+            assert stream._ends == stream._drains == ()
+            assert stream._reader is None
+            stream.abort()
+
+    in_loop(main)
+
+
 def test_half_close(in_loop: InLoop) -> None:
     async def handler(stream: Stream) -> None:
         question = await stream.read()
