@@ -236,7 +236,7 @@ class SocketContext:
 
         Raises:
             OSError: with the errno; it is not connected, or memory is short.
-            TypeError: it is no stream socket.
+            TypeError: it is no stream socket, or Python encrypts it.
             ValueError: TLS is to look for a name, and ClientTls gives none.
             CorkbindError: the context is closed.
             WrongThread: another thread's.
@@ -244,6 +244,8 @@ class SocketContext:
         self._check("take a socket over")
         if not isinstance(sock, python_socket.socket) or sock.type != python_socket.SOCK_STREAM:
             raise TypeError(f"adopt() takes a connected stream socket.socket, not {sock!r}")
+        if hasattr(sock, "getpeercert"):
+            raise TypeError("adopt() cannot take over a socket that Python encrypts: give the plain one to a context with tls")
         client = client or isinstance(self._tls, ClientTls)
         if client:
             self._check_named()

@@ -772,6 +772,9 @@ def test_what_is_not_adopted(world: World) -> None:
             context.adopt(datagrams)
         with pytest.raises(TypeError):
             context.adopt(3)  # type: ignore[arg-type]
+        encrypted = ssl.create_default_context().wrap_socket(python_socket.socket(), server_hostname=HOST)
+        with encrypted, pytest.raises(TypeError, match="a socket that Python encrypts"):
+            context.adopt(encrypted)
         assert alone.fileno() >= 0
 
 
@@ -821,6 +824,19 @@ def test_send_file(world: World, tmp_path: Path) -> None:
         one.write(b"tail")
     world.until(lambda: len(context.heard) == len(content) - 10 + 8)
     assert context.heard == b"head" + content[10:] + b"tail"
+    for descriptor in (-1, 10**6):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            one.send_file(descriptor, 0, 1)
+    with open(path, "rb") as file:
+        for offset, length in ((-1, 1), (0, -1), (0, 2**63), (2**63, 1), (2**70, 1)):
+            with pytest.raises(ValueError, match="no part of a file"):
+                one.send_file(file.fileno(), offset, length)
+    reading, writing = os.pipe()
+    with pytest.raises(ValueError, match="regular file"):
+        one.send_file(reading, 0, 1)
+    os.close(reading)
+    os.close(writing)
+    assert one.is_established, "nothing has begun"
     with open(path, "rb") as file, pytest.raises(ValueError, match="shorter"):
         one.send_file(file.fileno(), len(content), 1)
     world.until(lambda: one.closed)
