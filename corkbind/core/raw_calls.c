@@ -180,7 +180,9 @@ int ck_socket_pause(uint32_t handle, int paused)
 {
     int error;
     ck_socket *socket = socket_of(handle, &error);
-    if (socket && !socket->close_due) {
+    if (socket && socket->phase == CK_SOCKET_OPENING) { /* a handshake has to be read */
+        socket->paused = paused != 0;
+    } else if (socket && !socket->close_due) {
         us_socket_read_enabled(socket->stream.socket, !paused);
     }
     return error;

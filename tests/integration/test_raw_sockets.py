@@ -704,6 +704,22 @@ def test_what_connect_refuses_at_once(world: World) -> None:
         context.connect("a\0b", 1)
 
 
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_pausing_before_it_is_open(world: World, material: Material, encrypted: bool) -> None:
+    options = material.options() if encrypted else None
+    server = SocketContext(world.loop, tls=options, on_open=lambda socket: socket.write(b"hello"))
+    context = Recorder(world.loop, tls=ClientTls(verify=False) if encrypted else None)
+    with server.listen(0, "127.0.0.1") as listener:
+        both = [context.connect("127.0.0.1", listener.port) for _ in range(2)]
+        for socket in both:
+            socket.pause()
+        both[1].resume()
+        world.until(lambda: all(socket.is_established for socket in both) and context.heard)
+    assert context.heard == b"hello", "only one reads"
+    both[0].resume()
+    world.until(lambda: context.heard == b"hello" * 2)
+
+
 def test_giving_up_while_connecting(world: World) -> None:
     server, client = Recorder(world.loop), Recorder(world.loop)
     with server.listen(0, "127.0.0.1") as listener:
