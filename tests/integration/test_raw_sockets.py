@@ -1343,6 +1343,28 @@ def test_closing_the_loop_closes_what_is_on_it() -> None:
             call()
 
 
+def test_what_is_made_while_the_loop_closes_is_closed_as_well() -> None:
+    def make(socket: Socket, error: BaseException | None) -> None:
+        made.extend((Timer(loop, print, 1000), SocketContext(loop), UdpSocket(loop)))
+
+    made: list[Any] = []
+    other = Loop()  # keeps the core's loop open
+    with Loop() as loop:
+        context = SocketContext(loop, on_close=make)
+        listener = context.listen(0, "127.0.0.1")
+        connecting = context.connect("127.0.0.1", listener.port)
+        while not connecting.is_established:
+            loop.defer(loop.stop)
+            loop.run()
+    assert len(made) >= 3
+    assert not made[0].running
+    assert made[1].closed
+    assert made[2].closed
+    assert lib.ck_loop_handles() == 0
+    assert not sockets
+    other.close()
+
+
 def test_what_write_takes(world: World) -> None:
     context = Recorder(world.loop)
     one, _ = world.pair(context, context)
