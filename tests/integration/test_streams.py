@@ -455,6 +455,77 @@ def test_stop_lets_handlers_end_and_cancels_the_rest(in_loop: InLoop) -> None:
     in_loop(main)
 
 
+async def wait(stream: Stream) -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+def test_stop_after_close_ends_the_handlers(in_loop: InLoop) -> None:
+    async def main() -> None:
+        server = await serve_stream(wait, host=LOCAL)
+        stream = await connect(LOCAL, server.port)
+        while not server.streams:
+            await asyncio.sleep(0)
+        server.close()
+        tasks = set(server._tasks)
+        await server.stop(0.01)
+        assert [task.cancelled() for task in tasks] == [True]
+        stream.abort()
+
+    in_loop(main)
+
+
+def test_a_handler_may_stop_its_server(in_loop: InLoop) -> None:
+    async def handler(stream: Stream) -> None:
+        if await stream.read(1) == b"w":
+            await wait(stream)
+        await server.stop(0.01)
+        ended.append(stream)
+
+    async def main() -> None:
+        nonlocal server
+        server = await serve_stream(handler, host=LOCAL)
+        one, other = await connect(LOCAL, server.port), await connect(LOCAL, server.port)
+        one.write(b"w")
+        while not server.streams:
+            await asyncio.sleep(0)
+        await other.send(b"s")
+        assert await one.read() == await other.read() == b""
+        while server._tasks:
+            await asyncio.sleep(0)
+        assert len(ended) == 1, "it is not cancelled"
+        await finish(one)
+        await finish(other)
+
+    server: StreamServer
+    ended: list[Stream] = []
+    in_loop(main)
+
+
+def test_a_server_left_open_by_a_loop_that_has_ended(in_loop: InLoop) -> None:
+    servers: list[StreamServer] = []
+
+    async def leave() -> None:
+        servers.append(await serve_stream(echo, host=LOCAL))
+
+    async def main() -> None:
+        async with told() as errors, await serve_stream(echo, host=LOCAL) as server:
+            old = await connect(LOCAL, servers[0].port)
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await old.read_exactly(1)
+            assert servers[0].closed
+            with pytest.raises(ConnectionRefusedError):
+                await connect(LOCAL, servers[0].listener.port)
+            stream = await connect(LOCAL, server.port)
+            stream.write(b"x")
+            assert await stream.read(1) == b"x"
+            await finish(stream)
+            old.abort()
+            assert not errors
+
+    in_loop(leave)
+    in_loop(main)
+
+
 def test_what_is_written_leaves_before_the_end(in_loop: InLoop) -> None:
     async def handler(stream: Stream) -> None:
         stream.write(bytes(8 * BIG))
