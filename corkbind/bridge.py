@@ -74,7 +74,8 @@ class Bridge:
         result = lib.ck_loop_open(reference(callbacks.CALLBACKS))
         if result < 0:
             raise OSError(-result, f"cannot open the loop: {os.strerror(-result)}")
-        if bridge is None:
+        # A thread that has ended without closing its loop may leave a bridge to one of the same number.
+        if bridge is None or bridge._token != lib.ck_loop_token():
             bridge = _bridges[threading.get_ident()] = cls()
             callbacks.thread.deferred = bridge.soon
             callbacks.thread.report = bridge.report
@@ -82,7 +83,12 @@ class Bridge:
         return bridge
 
     def close(self) -> None:
-        """Take one user away; the last one closes the core's loop, from inside its step behind that."""
+        """Take one user away; the last one closes the core's loop, from inside its step behind that.
+
+        Nothing, where the core's loop was left behind by a fork or with its thread.
+        """
+        if not self.alive:  # the core loop of this thread is another one by now
+            return
         if self.busy:
             self.defer(self.close)
             return
@@ -231,10 +237,19 @@ class Bridge:
         context = {"message": "corkbind: an error that nobody handled", "exception": error}
         if self.attached is not None:
             self.attached.call_exception_handler(context)
-        elif self.on_error is not None:
-            self.on_error(error)
-        else:
+        elif self.on_error is None:
             log.error("an error that nobody handled", exc_info=error)
+        else:
+            self._tell(self.on_error, error)
+
+    def _tell(self, on_error: Callable[[BaseException], object], error: BaseException) -> None:
+        try:
+            on_error(error)
+        except (KeyboardInterrupt, SystemExit) as end:
+            self.interrupt(end)
+        except BaseException as failure:
+            log.error("an error that nobody handled", exc_info=error)
+            log.error("on_error, which was told of it, failed", exc_info=failure)
 
     def note(self, error: BaseException) -> None:
         """Take note that code of the application failed; a loopback does."""

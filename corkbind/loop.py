@@ -215,6 +215,8 @@ class Loop:
         for thing in list(self._owned):
             thing.close()
         self._closed = True
+        for thing in list(self._owned):  # what their callbacks have made
+            thing.close()
         self._bridge.close()
 
     def close_soon(self) -> None:

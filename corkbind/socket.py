@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Coroutine
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
@@ -93,8 +94,13 @@ class Socket:
         Raises:
             SocketClosed, WrongThread: as `write`.
             CorkbindError: another part is on its way.
-            ValueError: the file ends before; the socket is closed.
+            OSError: it is no open descriptor.
+            ValueError: it is no regular file, or that is no part of one; or the file ends before, which closes the socket.
         """
+        if offset < 0 or length < 0 or offset + length >= 2**63:
+            raise ValueError(f"{length} bytes at {offset} are no part of a file")
+        if not self._gone() and not stat.S_ISREG(os.fstat(file).st_mode):
+            raise ValueError("send_file() sends of regular files only")
         result = lib.ck_socket_send_file(self._handle, file, offset, length)
         if result == ck.CK_STATE:
             raise CorkbindError("cannot send the file: another part of one is on its way, see on_writable")
@@ -226,7 +232,7 @@ class Socket:
         Raises:
             ValueError: no number from 0 to 960.
         """
-        self._check(lib.ck_socket_timeout(self._handle, _whole(seconds, _TIMEOUT_MOST, "seconds")), "set the timeout")
+        self._check(lib.ck_socket_timeout(self._handle, whole_seconds(seconds)), "set the timeout")
 
     def long_timeout(self, minutes: float) -> None:
         """Call `on_long_timeout` in that many minutes, up to one early; 0 = never.
@@ -381,6 +387,15 @@ def bytes_of(data: object) -> bytes:
         return data.tobytes()
     hint = ": encode it" if isinstance(data, str) else ""
     raise TypeError(f"a socket takes bytes, bytearray or memoryview, not {type(data).__name__}{hint}")
+
+
+def whole_seconds(seconds: float) -> int:
+    """Return a timeout as the core takes it.
+
+    Raises:
+        ValueError: no number from 0 to 960.
+    """
+    return _whole(seconds, _TIMEOUT_MOST, "seconds")
 
 
 def _whole(value: float, most: int, unit: str) -> int:

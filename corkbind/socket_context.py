@@ -20,7 +20,7 @@ from corkbind.flow import is_coroutine_function
 from corkbind.loop import Loop, checked
 from corkbind.options import EXCLUSIVE, AppOptions
 from corkbind.places import Place, caller
-from corkbind.socket import Socket
+from corkbind.socket import Socket, whole_seconds
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -173,11 +173,12 @@ class SocketContext:
 
         Raises:
             OSError: with the errno, naming the address.
+            TypeError: the port is no int.
             CorkbindError: the context is closed.
             WrongThread: another thread's.
         """
         self._check_listen()
-        return Listener(calls.context_listen(self._handle, host, port, 0 if shared else EXCLUSIVE))
+        return Listener(calls.context_listen(self._handle, host, port_number(port), 0 if shared else EXCLUSIVE))
 
     def listen_unix(self, path: str) -> Listener:
         """Listen on a Unix socket; a socket that was left at the path is replaced.
@@ -203,23 +204,27 @@ class SocketContext:
 
         Raises:
             OSError: with the errno, where it fails at once: look-up, no such port.
+            TypeError: the port is no int.
+            ValueError: `timeout` is no number from 0 to 960.
             CorkbindError: the context is closed.
             WrongThread: another thread's.
         """
         self._check("connect")
-        socket = Socket(self, calls.context_connect(self._handle, host, port, source_host))
-        if timeout:
-            socket.timeout(timeout)
-        return socket
+        seconds = whole_seconds(timeout)
+        handle = calls.context_connect(self._handle, host, port_number(port), source_host)
+        return self._connecting(handle, seconds)
 
     def connect_unix(self, path: str, *, timeout: float = 0) -> Socket:
         """Connect to a Unix socket. Returns and raises as `connect`; and ValueError, where TLS is to look for a name."""
         self._check("connect")
         self._check_named()
-        socket = Socket(self, calls.context_connect_unix(self._handle, path))
-        if timeout:
-            socket.timeout(timeout)
-        return socket
+        seconds = whole_seconds(timeout)
+        return self._connecting(calls.context_connect_unix(self._handle, path), seconds)
+
+    def _connecting(self, handle: int, seconds: int) -> Socket:
+        if seconds:
+            lib.ck_socket_timeout(handle, seconds)
+        return Socket(self, handle)
 
     def adopt(self, sock: python_socket.socket, *, client: bool = False) -> Socket:
         """Make a socket of one of Python's that is connected, and is closed for it.
@@ -231,7 +236,7 @@ class SocketContext:
 
         Raises:
             OSError: with the errno; it is not connected, or memory is short.
-            TypeError: it is no stream socket.
+            TypeError: it is no stream socket, or Python encrypts it.
             ValueError: TLS is to look for a name, and ClientTls gives none.
             CorkbindError: the context is closed.
             WrongThread: another thread's.
@@ -239,6 +244,8 @@ class SocketContext:
         self._check("take a socket over")
         if not isinstance(sock, python_socket.socket) or sock.type != python_socket.SOCK_STREAM:
             raise TypeError(f"adopt() takes a connected stream socket.socket, not {sock!r}")
+        if hasattr(sock, "getpeercert"):
+            raise TypeError("adopt() cannot take over a socket that Python encrypts: give the plain one to a context with tls")
         client = client or isinstance(self._tls, ClientTls)
         if client:
             self._check_named()
@@ -360,6 +367,17 @@ class Listener:
 
 
 _OF_REQUESTS: Final = ("requests", "responses", "rollbacks", "refused", "aborted", "timeouts")
+
+
+def port_number(port: int) -> int:
+    """Return a port that is one, or at least a number.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if isinstance(port, bool) or not isinstance(port, int):
+        raise TypeError(f"port must be int, not {type(port).__name__}")
+    return port
 
 
 def _check_callback(name: str, callback: object) -> None:

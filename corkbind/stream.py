@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _ck_socket_cork: Callable[[int], int] = lib.ck_socket_cork
 _ck_socket_uncork: Callable[[int], int] = lib.ck_socket_uncork
+_ck_socket_flush: Callable[[int], int] = lib.ck_socket_flush
 
 #: Bytes that a stream holds for its reader before it stops reading; and that may wait before `drain` waits.
 LIMIT: Final = 65536
@@ -174,7 +175,9 @@ class Stream:
         await self._left()
 
     async def _left(self) -> None:
-        self.socket.flush()
+        result = _ck_socket_flush(self.socket.handle)
+        if result < 0:  # broken, although nobody has been told yet
+            raise self.socket.refusal(result, "send")
         if not self.socket.buffered_amount:
             return
         future = self._loop.create_future()
@@ -213,7 +216,10 @@ class Stream:
         if not self.socket.closed:
             future = self._loop.create_future()
             self._ends += (future,)
-            await future
+            try:
+                await future
+            finally:
+                self._ends = tuple(other for other in self._ends if other is not future)
         if self.socket.error is not None:
             raise again(self.socket.error)
 

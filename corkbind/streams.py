@@ -44,6 +44,8 @@ class StreamContext(SocketContext):
         max_backlog: int = MAX_BACKLOG,
         limit: int = LIMIT,
     ) -> None:
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+            raise ValueError(f"limit must be a number of bytes from 0 on, not {limit!r}")
         super().__init__(tls=tls, alpn=alpn, max_backlog=max_backlog)
         self._streams = {}
         self._limit = limit
@@ -235,7 +237,11 @@ class StreamServer(StreamContext):
 
     def on_open(self, socket: Socket) -> None:
         """Begin the handler at once: its first segment is this callback."""
-        self.loop.start(self._serve(self._stream(socket)), self._name)
+        stream = self._stream(socket)
+        if self._asyncio.is_closed():  # nobody has stopped it, and its futures are of that loop
+            self.close()
+        else:
+            self.loop.start(self._serve(stream), self._name)
 
     async def _serve(self, stream: Stream) -> None:
         task = asyncio.current_task()
@@ -270,23 +276,25 @@ class StreamServer(StreamContext):
 
         Args:
             grace: seconds for the handlers to end, after which they are cancelled; and once more for what
-                they have written to leave.
+                they have written to leave. A handler that calls this is not waited for.
         """
-        if self.closed:
-            return
         self.listener.close()
         try:
-            if self._tasks:
-                await asyncio.wait(set(self._tasks), timeout=grace)
-            for task in self._tasks:
+            if self._running():
+                await asyncio.wait(self._running(), timeout=grace)
+            for task in self._running():
                 task.cancel()
-            if self._tasks:
-                await asyncio.wait(set(self._tasks))
-            if self._streams:
+            if self._running():
+                await asyncio.wait(self._running())
+            if self._streams and not self.closed:
                 self._empty = self._asyncio.create_future()
                 await asyncio.wait({self._empty}, timeout=grace)
         finally:
             self.close()
+
+    def _running(self) -> set[Task[None]]:
+        """Return the tasks of handlers, but for one that stops its server itself."""
+        return self._tasks - {asyncio.current_task()}
 
     async def serve_forever(self) -> None:
         """Serve until this is cancelled; then stop."""

@@ -18,7 +18,7 @@ from corkbind._ffi.loader import lib
 from corkbind.errors import CorkbindError, SocketClosed, WrongThread
 from corkbind.exchange import as_coroutine
 from corkbind.fields import BytesLike
-from corkbind.loop import Loop
+from corkbind.loop import Loop, checked
 from corkbind.tasks import running_task
 from corkbind.udp_arguments import (
     bad_address,
@@ -80,7 +80,7 @@ class UdpSocket(UdpCorking):
     Raises:
         OSError: it cannot be bound there.
         ValueError: host is no address, or a number is out of range.
-        TypeError: a callback is no function.
+        TypeError: a callback is no function, or the loop no Loop.
         CorkbindError: the loop is closed, or a Loopback runs here.
 
     Lifetime: until `close()`, the end of a `with` block, or of its loop.
@@ -127,7 +127,7 @@ class UdpSocket(UdpCorking):
         if lib.ck_loopback_now() >= 0:
             raise CorkbindError(_IN_MEMORY)
         self._own = loop is None
-        self._loop = Loop() if loop is None else loop
+        self._loop = Loop() if loop is None else checked(loop, "open a datagram socket")
         try:
             self._open(host, port, max_backlog, cork == "manual")
         except BaseException:
@@ -135,7 +135,6 @@ class UdpSocket(UdpCorking):
             raise
 
     def _open(self, host: str | None, port: int, backlog: int, manual: bool) -> None:
-        self._loop.check("open a datagram socket")
         self._loop.join_running()
         flags = (ck.CK_UDP_MANUAL if manual else 0) | (ck.CK_UDP_DETAILS if self._details else 0)
         self._handle = calls.udp_create(host, port, backlog, flags)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class Inbox:
                 await waiter
             except BaseException:
                 if waiter.cancelled():
-                    self._waiters.remove(waiter)
+                    with suppress(ValueError):  # passed over meanwhile
+                        self._waiters.remove(waiter)
                 elif self._datagrams:  # woken and cancelled at once: the next in line has it
                     self._wake_one()
                 raise

@@ -260,7 +260,7 @@ def context_listen(context: int, host: str | None, port: int, options: int) -> i
         OSError: with the errno, naming the address.
     """
     error = c_int(0)
-    listener = lib.ck_context_listen(context, _name(host), port, options, byref(error))
+    listener = lib.ck_context_listen(context, _name(host), _port(port), options, byref(error))
     return _listener(listener, error.value, f"{host or '*'}:{port}")
 
 
@@ -282,7 +282,7 @@ def context_connect(context: int, host: str | None, port: int, source_host: str 
         OSError: with the errno, naming the address.
     """
     error = c_int(0)
-    connecting = lib.ck_context_connect(context, _name(host), port, _name(source_host), byref(error))
+    connecting = lib.ck_context_connect(context, _name(host), _port(port), _name(source_host), byref(error))
     return _handle(connecting, error.value, f"connect to {host or 'this machine'}:{port}")
 
 
@@ -361,6 +361,10 @@ def context_stats(context: int) -> Counters:
     stats = ck_stats()
     lib.ck_context_stats(context, byref(stats))
     return _counters(stats)
+
+
+def _port(port: int) -> int:
+    return port if 0 <= port <= 65535 else -1  # the core refuses that; a larger number ctypes would cut
 
 
 def _name(text: str | None) -> bytes | None:

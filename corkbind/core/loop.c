@@ -242,13 +242,19 @@ static int register_loop(ck_loop *loop)
     return id;
 }
 
+static void give_number_back(const ck_loop *loop)
+{
+    uint32_t id = loop->token % CK_LOOPS_MAX;
+    registry[id] = NULL;
+    if (loop->handles.next) { /* else it was never built */
+        registry_handles[id] = loop->handles.next;
+    }
+}
+
 static void unregister_loop(const ck_loop *loop)
 {
     pthread_mutex_lock(&registry_lock);
-    registry[loop->token % CK_LOOPS_MAX] = NULL;
-    if (loop->handles.next) { /* else it was never built */
-        registry_handles[loop->token % CK_LOOPS_MAX] = loop->handles.next;
-    }
+    give_number_back(loop);
     pthread_mutex_unlock(&registry_lock);
 }
 
@@ -395,7 +401,7 @@ void ck_loop_forked(void)
                 us_loop_abandon(loop->us); /* a callback that forked goes on in the child as well */
                 close(us_loop_fd(loop->us));
             }
-            registry[i] = NULL;
+            give_number_back(loop); /* the parent's handles are stale in what the child opens */
         }
     }
     if (current && !current->in_memory) {

@@ -47,6 +47,7 @@ typedef struct ck_socket {
     bool shut;               /* it has been said that nothing more will be written */
     bool told;               /* the application has its handle */
     bool later;              /* on the loop's list */
+    bool paused;             /* not to be read from when it opens */
 } ck_socket;
 
 /* Lies in the ext of its us_timer_t. */

@@ -115,10 +115,11 @@ int ck_socket_flush(uint32_t handle)
 {
     int error;
     ck_socket *socket = socket_of(handle, &error);
-    if (socket) {
-        ck_stream_flush_now(&socket->stream);
+    if (!socket) {
+        return error;
     }
-    return error;
+    ck_stream_flush_now(&socket->stream);
+    return socket->stream.broken ? CK_ABORTED : CK_OK;
 }
 
 int ck_socket_sends(uint32_t handle)
@@ -179,7 +180,9 @@ int ck_socket_pause(uint32_t handle, int paused)
 {
     int error;
     ck_socket *socket = socket_of(handle, &error);
-    if (socket && !socket->close_due) {
+    if (socket && socket->phase == CK_SOCKET_OPENING) { /* a handshake has to be read */
+        socket->paused = paused != 0;
+    } else if (socket && !socket->close_due) {
         us_socket_read_enabled(socket->stream.socket, !paused);
     }
     return error;

@@ -265,6 +265,9 @@ static void opened(ck_socket *socket, const char *ip, int ip_length)
     context->stats.connections++;
     context->stats.open++;
     us_socket_timeout(0, socket->stream.socket, 0); /* until here it has been about opening */
+    if (socket->paused) {
+        us_socket_read_enabled(socket->stream.socket, 0);
+    }
     if (!context->adopting) {
         int event = socket->told ? CK_SOCKET_CONNECTED : CK_SOCKET_ACCEPTED;
         socket->told = true;

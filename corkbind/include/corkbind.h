@@ -853,7 +853,7 @@ CK_EXPORT int ck_socket_send_file(uint32_t socket, int file, int64_t offset, uin
 CK_EXPORT int ck_socket_buffered(uint32_t socket);                               /* [hot] bytes packed or waiting, capped at 2^31 - 1 */
 CK_EXPORT int ck_socket_cork(uint32_t socket);                                   /* [hot] nests */
 CK_EXPORT int ck_socket_uncork(uint32_t socket);                                 /* [hot] the outermost one sends */
-CK_EXPORT int ck_socket_flush(uint32_t socket);                                  /* [hot] sends, and stays corked */
+CK_EXPORT int ck_socket_flush(uint32_t socket);                                  /* [hot] sends, and stays corked; CK_ABORTED when it is broken */
 CK_EXPORT int ck_socket_sends(uint32_t socket);                                  /* [hot] system calls that sent, so far */
 /* [hot] Writes no more: the peer is told when all has left. CK_FINISHED the second time. */
 CK_EXPORT int ck_socket_shutdown(uint32_t socket);

@@ -32,6 +32,7 @@ from corkbind import (
     SocketContext,
     Timer,
     TlsError,
+    UdpSocket,
     UncorkedWrite,
     WrongThread,
 )
@@ -550,6 +551,19 @@ def test_errors_of_callbacks_are_told_and_end_the_socket(world: World, callback:
     world.errors.clear()
 
 
+def test_a_socket_is_closed_although_on_error_fails(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(error: BaseException) -> None:
+        raise LookupError("on_error failed")
+
+    world.loop._bridge.on_error = refuse
+    one, other = world.pair(Recorder(world.loop), SocketContext(world.loop, on_data=fail))
+    one.write(b"x")
+    world.until(lambda: one.closed and other.closed)
+    assert str(other.error) == "a callback failed"
+    assert "a callback failed" in caplog.text
+    assert "on_error failed" in caplog.text
+
+
 def socket_list() -> list[Socket]:
     return [thing for thing in sockets.values() if isinstance(thing, Socket)]
 
@@ -664,9 +678,22 @@ def test_connecting_where_nobody_listens(world: World) -> None:
 
 def test_what_connect_refuses_at_once(world: World) -> None:
     context = Recorder(world.loop)
-    for port in (-1, 65536):
-        with pytest.raises(OSError, match="cannot connect to 127"):
+    for port in (-1, 65536, 2**31, 2**40):
+        with pytest.raises(OSError, match=f"cannot connect to 127.0.0.1:{port}"):
             context.connect("127.0.0.1", port)
+        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}"):
+            context.listen(port, "127.0.0.1")
+    for wrong in ("80", None, 80.0, True):
+        with pytest.raises(TypeError, match="port must be int"):
+            context.connect("127.0.0.1", wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="port must be int"):
+            context.listen(wrong, "127.0.0.1")  # type: ignore[arg-type]
+    for seconds in (-1, float("nan"), 961):
+        with pytest.raises(ValueError, match="a timeout must be 0 to 960"):
+            context.connect("127.0.0.1", 9, timeout=seconds)
+        with pytest.raises(ValueError, match="a timeout must be 0 to 960"):
+            context.connect_unix("/tmp", timeout=seconds)
+    assert not socket_list(), "nothing began"
     with pytest.raises(OSError, match=r"cannot connect to no\.such"):
         context.connect("no.such.host.invalid", 1)
     with pytest.raises(OSError, match="cannot connect to /no/such"):
@@ -675,6 +702,22 @@ def test_what_connect_refuses_at_once(world: World) -> None:
         context.listen(70000, "127.0.0.1")
     with pytest.raises(ValueError, match="NUL"):
         context.connect("a\0b", 1)
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_pausing_before_it_is_open(world: World, material: Material, encrypted: bool) -> None:
+    options = material.options() if encrypted else None
+    server = SocketContext(world.loop, tls=options, on_open=lambda socket: socket.write(b"hello"))
+    context = Recorder(world.loop, tls=ClientTls(verify=False) if encrypted else None)
+    with server.listen(0, "127.0.0.1") as listener:
+        both = [context.connect("127.0.0.1", listener.port) for _ in range(2)]
+        for socket in both:
+            socket.pause()
+        both[1].resume()
+        world.until(lambda: all(socket.is_established for socket in both) and context.heard)
+    assert context.heard == b"hello", "only one reads"
+    both[0].resume()
+    world.until(lambda: context.heard == b"hello" * 2)
 
 
 def test_giving_up_while_connecting(world: World) -> None:
@@ -745,6 +788,9 @@ def test_what_is_not_adopted(world: World) -> None:
             context.adopt(datagrams)
         with pytest.raises(TypeError):
             context.adopt(3)  # type: ignore[arg-type]
+        encrypted = ssl.create_default_context().wrap_socket(python_socket.socket(), server_hostname=HOST)
+        with encrypted, pytest.raises(TypeError, match="a socket that Python encrypts"):
+            context.adopt(encrypted)
         assert alone.fileno() >= 0
 
 
@@ -794,6 +840,19 @@ def test_send_file(world: World, tmp_path: Path) -> None:
         one.write(b"tail")
     world.until(lambda: len(context.heard) == len(content) - 10 + 8)
     assert context.heard == b"head" + content[10:] + b"tail"
+    for descriptor in (-1, 10**6):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            one.send_file(descriptor, 0, 1)
+    with open(path, "rb") as file:
+        for offset, length in ((-1, 1), (0, -1), (0, 2**63), (2**63, 1), (2**70, 1)):
+            with pytest.raises(ValueError, match="no part of a file"):
+                one.send_file(file.fileno(), offset, length)
+    reading, writing = os.pipe()
+    with pytest.raises(ValueError, match="regular file"):
+        one.send_file(reading, 0, 1)
+    os.close(reading)
+    os.close(writing)
+    assert one.is_established, "nothing has begun"
     with open(path, "rb") as file, pytest.raises(ValueError, match="shorter"):
         one.send_file(file.fileno(), len(content), 1)
     world.until(lambda: one.closed)
@@ -1116,6 +1175,33 @@ def test_after_a_fork_all_is_closed(world: World) -> None:
     world.until(lambda: context.heard == b"from the parent")
 
 
+def test_what_the_parent_had_is_nothing_in_the_childs_own_loop(world: World) -> None:
+    context = Recorder(world.loop)
+    listener = context.listen(0, "127.0.0.1")
+    one, _ = world.pair(context, context)
+    timer = Timer(world.loop, print, 60_000, background=True)
+    udp = UdpSocket(world.loop)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            with Loop() as loop:
+                own = [Recorder(loop) for _ in range(2)]
+                ports = [each.listen(0, "127.0.0.1").port for each in own]
+                for port in ports * 4:
+                    own[0].connect("127.0.0.1", port)
+                handles = lib.ck_loop_handles()
+                for end in (listener.close, context.close, timer.stop, udp.close, one.abort):
+                    end()
+                with pytest.raises(SocketClosed):
+                    one.write(b"from the child")
+                status = 0 if lib.ck_loop_handles() == handles else 2
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    udp.close()
+
+
 def test_after_the_end_nothing_happens(world: World) -> None:
     context = Recorder(world.loop)
     one, other = world.pair(context, context)
@@ -1255,6 +1341,28 @@ def test_closing_the_loop_closes_what_is_on_it() -> None:
     for call in (context.listen, context.stats, lambda: timer.set(1), lambda: SocketContext(loop)):
         with pytest.raises(CorkbindError, match="closed"):
             call()
+
+
+def test_what_is_made_while_the_loop_closes_is_closed_as_well() -> None:
+    def make(socket: Socket, error: BaseException | None) -> None:
+        made.extend((Timer(loop, print, 1000), SocketContext(loop), UdpSocket(loop)))
+
+    made: list[Any] = []
+    other = Loop()  # keeps the core's loop open
+    with Loop() as loop:
+        context = SocketContext(loop, on_close=make)
+        listener = context.listen(0, "127.0.0.1")
+        connecting = context.connect("127.0.0.1", listener.port)
+        while not connecting.is_established:
+            loop.defer(loop.stop)
+            loop.run()
+    assert len(made) >= 3
+    assert not made[0].running
+    assert made[1].closed
+    assert made[2].closed
+    assert lib.ck_loop_handles() == 0
+    assert not sockets
+    other.close()
 
 
 def test_what_write_takes(world: World) -> None:

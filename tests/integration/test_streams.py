@@ -280,6 +280,24 @@ def test_who_waits_learns_of_the_end(in_loop: InLoop) -> None:
     in_loop(main)
 
 
+def test_who_gave_up_waiting_is_forgotten(in_loop: InLoop) -> None:
+    async def main() -> None:
+        async with await serve_stream(never_read, host=LOCAL) as server:
+            stream = await connect(LOCAL, server.port)
+            for _ in range(3):
+                for wait in (stream.wait_closed(), stream.read(1)):
+                    task = asyncio.ensure_future(wait)
+                    await asyncio.sleep(0)
+                    task.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await task
+            assert stream._ends == stream._drains == ()
+            assert stream._reader is None
+            stream.abort()
+
+    in_loop(main)
+
+
 def test_half_close(in_loop: InLoop) -> None:
     async def handler(stream: Stream) -> None:
         question = await stream.read()
@@ -320,6 +338,23 @@ def test_a_reset_is_raised_behind_what_came_before(in_loop: InLoop) -> None:
                 stream.write(b"x")
             with pytest.raises(SocketClosed, match="reset"):
                 await stream.send(b"x")
+
+    in_loop(main)
+
+
+def test_what_a_reset_keeps_from_leaving_has_not_been_sent(in_loop: InLoop) -> None:
+    async def main() -> None:
+        with python_socket.create_server((LOCAL, 0)) as server:
+            stream = await connect(LOCAL, server.getsockname()[1])
+            peer = server.accept()[0]
+            peer.setsockopt(python_socket.SOL_SOCKET, python_socket.SO_LINGER, bytes.fromhex("0100000000000000"))
+            peer.close()
+            with pytest.raises(SocketClosed):  # the loop has had no time to see the reset
+                await stream.send(b"x")
+            with pytest.raises(SocketClosed):
+                stream.write(b"x")
+            with pytest.raises(ConnectionResetError):
+                await stream.wait_closed()
 
     in_loop(main)
 
@@ -417,6 +452,77 @@ def test_stop_lets_handlers_end_and_cancels_the_rest(in_loop: InLoop) -> None:
         await finish(slow)
         await finish(quick)
 
+    in_loop(main)
+
+
+async def wait(stream: Stream) -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+def test_stop_after_close_ends_the_handlers(in_loop: InLoop) -> None:
+    async def main() -> None:
+        server = await serve_stream(wait, host=LOCAL)
+        stream = await connect(LOCAL, server.port)
+        while not server.streams:
+            await asyncio.sleep(0)
+        server.close()
+        tasks = set(server._tasks)
+        await server.stop(0.01)
+        assert [task.cancelled() for task in tasks] == [True]
+        stream.abort()
+
+    in_loop(main)
+
+
+def test_a_handler_may_stop_its_server(in_loop: InLoop) -> None:
+    async def handler(stream: Stream) -> None:
+        if await stream.read(1) == b"w":
+            await wait(stream)
+        await server.stop(0.01)
+        ended.append(stream)
+
+    async def main() -> None:
+        nonlocal server
+        server = await serve_stream(handler, host=LOCAL)
+        one, other = await connect(LOCAL, server.port), await connect(LOCAL, server.port)
+        one.write(b"w")
+        while not server.streams:
+            await asyncio.sleep(0)
+        await other.send(b"s")
+        assert await one.read() == await other.read() == b""
+        while server._tasks:
+            await asyncio.sleep(0)
+        assert len(ended) == 1, "it is not cancelled"
+        await finish(one)
+        await finish(other)
+
+    server: StreamServer
+    ended: list[Stream] = []
+    in_loop(main)
+
+
+def test_a_server_left_open_by_a_loop_that_has_ended(in_loop: InLoop) -> None:
+    servers: list[StreamServer] = []
+
+    async def leave() -> None:
+        servers.append(await serve_stream(echo, host=LOCAL))
+
+    async def main() -> None:
+        async with told() as errors, await serve_stream(echo, host=LOCAL) as server:
+            old = await connect(LOCAL, servers[0].port)
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await old.read_exactly(1)
+            assert servers[0].closed
+            with pytest.raises(ConnectionRefusedError):
+                await connect(LOCAL, servers[0].listener.port)
+            stream = await connect(LOCAL, server.port)
+            stream.write(b"x")
+            assert await stream.read(1) == b"x"
+            await finish(stream)
+            old.abort()
+            assert not errors
+
+    in_loop(leave)
     in_loop(main)
 
 

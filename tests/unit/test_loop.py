@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import select
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from corkbind import CorkbindError, Loop, WrongThread
 from corkbind._ffi.loader import lib
+from corkbind.bridge import _bridges
 
 
 @pytest.fixture
@@ -136,6 +138,31 @@ def test_errors_are_told() -> None:
     assert [type(error) for error in told] == [ZeroDivisionError, KeyError]
 
 
+def test_an_on_error_that_raises_is_logged_with_what_it_was_told(caplog: pytest.LogCaptureFixture) -> None:
+    ran: list[int] = []
+
+    def refuse(error: BaseException) -> None:
+        raise LookupError("on_error")
+
+    with Loop(on_error=refuse) as loop:
+        loop.defer(lambda: 1 / 0)
+        loop.defer(lambda: ran.append(1))
+        loop.run()
+    assert ran == [1]
+    assert "ZeroDivisionError" in caplog.text
+    assert "LookupError" in caplog.text
+
+
+def test_an_on_error_may_end_the_loop() -> None:
+    def end(error: BaseException) -> None:
+        raise SystemExit(3)
+
+    with Loop(on_error=end) as loop:
+        loop.defer(lambda: 1 / 0)
+        with pytest.raises(SystemExit):
+            loop.run()
+
+
 def test_errors_are_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
     loop.defer(lambda: 1 / 0)
     loop.run()
@@ -244,6 +271,31 @@ def test_other_threads_have_their_own(loop: Loop) -> None:
     assert in_thread(own) is None
 
 
+def test_a_thread_that_left_its_loop_open_leaves_nothing_to_the_next_of_its_number() -> None:
+    left: list[Loop] = []
+
+    def leave() -> None:
+        left.append(Loop())
+        _bridges.pop(threading.get_ident())
+        lib.ck_loop_close()
+
+    def begin() -> None:
+        _bridges[threading.get_ident()] = left[0]._bridge  # as where the system gives the number once more
+        ran: list[int] = []
+        with Loop() as loop:
+            assert left[0].closed
+            loop.defer(lambda: ran.append(1))
+            poll = select.poll()
+            poll.register(lib.ck_loop_fd(), select.POLLIN)
+            assert poll.poll(0), "it is woken"
+            loop.run()
+        assert ran == [1]
+        assert threading.get_ident() not in _bridges
+
+    assert in_thread(leave) is None
+    assert in_thread(begin) is None
+
+
 def test_after_the_end() -> None:
     loop = Loop()
     loop.close()
@@ -269,6 +321,9 @@ def test_in_the_child_of_a_fork_it_is_closed(loop: Loop) -> None:
             loop.defer(print)
         except CorkbindError:
             with Loop() as own:
+                loop.close()
+                loop._bridge.close()
+                good = good and not own.closed and lib.ck_loop_token() != 0
                 own.run()
             os._exit(0 if good else 1)
         os._exit(2)

@@ -45,6 +45,7 @@ def udp() -> Iterator[UdpSocket]:
         ({"max_queue": -1}, ValueError, "max_queue must be from 0 on"),
         ({"max_running": 1.5}, TypeError, "max_running must be int"),
         ({"max_backlog": 2**63}, ValueError, "max_backlog"),
+        ({"loop": "x"}, TypeError, "loop must be a corkbind.Loop, not str"),
     ],
 )
 def test_what_it_cannot_be_made_of(wrong: dict[str, Any], error: type[Exception], text: str) -> None:
@@ -358,6 +359,21 @@ def test_who_waits_first_is_first() -> None:
         inbox.close()
         await tasks[3]
         assert got[1] == (3, None)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("event", [lambda inbox: inbox.put(batch(b"a")), Inbox.close])
+def test_cancelled_and_passed_over_at_once(event: Callable[[Inbox], object]) -> None:
+    inbox = Inbox(10)
+
+    async def main() -> None:
+        task = asyncio.create_task(inbox.take(asyncio.get_running_loop().create_future))
+        await asyncio.sleep(0)
+        task.cancel()
+        event(inbox)
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
     asyncio.run(main())
 
