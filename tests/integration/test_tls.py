@@ -358,6 +358,7 @@ def test_files_that_cannot_be_used(material: Material, tmp_path: Path) -> None:
         ({"dh_params_file_name": certificate}, ["server.pem", "DH"]),
         ({"ssl_ciphers": "NO-SUCH"}, ["NO-SUCH", "no cipher match"]),
         ({"passphrase": "a\0b"}, ["NUL"]),
+        ({"passphrase": "a\ud800b"}, ["cannot be encoded"]),
     ]
     for options, words in cases:
         app = App(material.options(**options))
