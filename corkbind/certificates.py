@@ -39,10 +39,13 @@ class ClientCertificate:
         der: the certificate as it came.
 
     Raises:
-        ValueError: it is no certificate.
+        TypeError: `der` are no bytes.
+        ValueError: it is no certificate, or something follows it.
     """
 
     def __init__(self, der: bytes) -> None:
+        if not isinstance(der, bytes):
+            raise TypeError(f"a certificate in DER form must be bytes, not {type(der).__name__}")
         #: The certificate as it came.
         self.der = der
         if calls.certificate_text(der, ck.CK_CERTIFICATE_SERIAL) is None:
@@ -86,12 +89,20 @@ class ClientCertificate:
 
     @cached_property
     def not_before(self) -> datetime:
-        """Return since when it is good, in UTC."""
+        """Return since when it is good, in UTC.
+
+        Raises:
+            ValueError: it does not say a date; no client gets in with such a one.
+        """
         return self._date(ck.CK_CERTIFICATE_NOT_BEFORE)
 
     @cached_property
     def not_after(self) -> datetime:
-        """Return until when it is good, in UTC."""
+        """Return until when it is good, in UTC.
+
+        Raises:
+            ValueError: it does not say a date; no client gets in with such a one.
+        """
         return self._date(ck.CK_CERTIFICATE_NOT_AFTER)
 
     @cached_property
@@ -109,7 +120,10 @@ class ClientCertificate:
         return calls.certificate_text(self.der, what) or ""
 
     def _date(self, what: int) -> datetime:
-        return datetime.strptime(self._text(what), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+        text = calls.certificate_text(self.der, what)
+        if text is None:
+            raise ValueError("the certificate says no date that there is")
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
 
 
 def _plain(name: str) -> str:

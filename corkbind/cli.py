@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import importlib
 import os
 import signal
@@ -11,12 +12,14 @@ import sys
 import threading
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Final
 
 from corkbind import embedding, lint, tls
 from corkbind.app import App
 from corkbind.errors import TlsError
 from corkbind.options import EXCLUSIVE, AppListenOptions, AppOptions
+
+MOST_DIGITS: Final = 10
 
 
 class CommandError(Exception):
@@ -35,13 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app = find_app(options.app)
         address = AppListenOptions(options.port, options.host, EXCLUSIVE)
         where = AppListenOptions(domain=options.uds) if options.uds else address
-        if secured := _tls_options(options):
+        if secured := _tls_options(options, app._options):
             tls.secure(app, secured)
+            _check_certified(app)
         if app._options is not None:
             app.on_start(lambda: _obey_hangup(app))
         app.listen(where, lambda real: _announce(real, "http" if app._options is None else "https"))
         app.run(loop=options.loop)
-    except (CommandError, OSError, ImportError, TlsError) as error:
+    except (CommandError, OSError, ImportError, TlsError, UnicodeEncodeError) as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else error
         print(f"corkbind: {text}", file=sys.stderr)
         return 1
@@ -107,7 +111,9 @@ def package_version() -> str:
         return "unknown"
 
 
-def _tls_options(options: argparse.Namespace) -> AppOptions | None:
+def _tls_options(options: argparse.Namespace, own: AppOptions | None) -> AppOptions | None:
+    """Return what the command says of TLS, on top of what the app itself says; None: it says nothing."""
+    size = options.ssl_record_size
     given: dict[str, Any] = {
         "key_file_name": options.ssl_keyfile,
         "cert_file_name": options.ssl_certfile,
@@ -116,15 +122,21 @@ def _tls_options(options: argparse.Namespace) -> AppOptions | None:
         "ssl_ciphers": options.ssl_ciphers,
         "verify": options.ssl_verify,
         "min_version": options.ssl_min_version,
+        "record_size": int(size) if size and size.isdecimal() and len(size) < MOST_DIGITS else size,
     }
-    if options.ssl_record_size is not None:
-        size = options.ssl_record_size
-        given["record_size"] = int(size) if size.isdecimal() else size
     given = {name: value for name, value in given.items() if value is not None}
     try:
-        return AppOptions(**given) if given else None
+        return dataclasses.replace(own or AppOptions(), **given) if given else None
     except (RuntimeError, ValueError) as error:
         raise CommandError(str(error)) from None
+
+
+def _check_certified(app: App) -> None:
+    """Turn away options of TLS where no handshake could ever succeed."""
+    options = app._options
+    named = app._server_names or app._missing_name
+    if not named and options and options.cert_file_name is None and options.key_file_name is None:
+        raise CommandError("HTTPS needs a certificate: --ssl-certfile and --ssl-keyfile are not given")
 
 
 def _obey_hangup(app: App) -> None:

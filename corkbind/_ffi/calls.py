@@ -109,7 +109,10 @@ def app_domain(app: int, name: str) -> int:
 
 
 def _tls_options(options: TlsFields) -> ck_tls_options:
-    values = {name: os.fsencode(value) if isinstance(value, str) else value for name, value in options.items()}
+    try:
+        values = {name: os.fsencode(value) if isinstance(value, str) else value for name, value in options.items()}
+    except UnicodeEncodeError:  # it would show what the passphrase is
+        raise TlsError("a file name, passphrase or cipher of AppOptions cannot be encoded") from None
     if any(isinstance(value, bytes) and b"\0" in value for value in values.values()):
         raise TlsError("a file name, passphrase or cipher of AppOptions holds a NUL")
     return ck_tls_options(**values)

@@ -7,10 +7,24 @@
 
 /* ---- The names that an app knows ---- */
 
+/* The same for a name in any case, with or without the dot that may end it. Who asks for a name
+ * cannot choose those that there are, so nothing is gained by a name with the same hash. */
+static uint32_t hash_of(const char *name, size_t length)
+{
+    uint32_t hash = 0x811c9dc5;
+    length -= length && name[length - 1] == '.';
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = (unsigned char) name[i];
+        hash = (hash ^ (c >= 'A' && c <= 'Z' ? c | 0x20U : c)) * 0x01000193;
+    }
+    return hash;
+}
+
 ck_domain *ck_domain_find(const ck_app *app, const char *name, size_t length)
 {
     ck_domain *domain = app->domains;
-    while (domain && (domain->length != length || strncasecmp(domain->name, name, length) != 0)) {
+    uint32_t hash = hash_of(name, length);
+    while (domain && (domain->hash != hash || domain->length != length || strncasecmp(domain->name, name, length) != 0)) {
         domain = domain->next;
     }
     return domain;
@@ -24,6 +38,8 @@ ck_domain *ck_domain_named(ck_app *app, const char *name, size_t length)
     }
     memset(domain, 0, sizeof(*domain));
     domain->app = app;
+    domain->hash = hash_of(name, length);
+    domain->pattern = memchr(name, '*', length) != NULL;
     domain->length = length;
     memcpy(domain->name, name, length);
     domain->name[length] = 0;
@@ -129,12 +145,17 @@ static ck_name server_name_of(const ck_connection *connection)
     return (ck_name) {name, name ? strlen(name) : 0};
 }
 
-/* Returns the entry that fits best: of all, or of those with routes. */
+/* Returns the entry that fits best: of all, or of those with routes. There may be many
+ * thousands, and each request asks: most are passed over by one comparison. */
 static const ck_domain *fitting(const ck_app *app, ck_name name, bool routed)
 {
     const ck_domain *best = NULL;
     unsigned best_fit = 0;
+    uint32_t hash = hash_of(name.text, name.length);
     for (const ck_domain *domain = app->domains; domain; domain = domain->next) {
+        if (!domain->pattern && domain->hash != hash) {
+            continue;
+        }
         bool counts = domain->routers.http || (!routed && domain->certificate);
         unsigned fit = counts ? us_hostname_fit(domain->name, domain->length, name.text, name.length) : 0;
         if (fit > best_fit) {

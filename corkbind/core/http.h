@@ -60,6 +60,8 @@ typedef struct ck_domain {
     struct ck_app *app;
     ck_routers routers;          /* `http` NULL: has only a certificate of its own */
     uint32_t handle;
+    uint32_t hash;               /* of the name, for those that are no pattern */
+    bool pattern;
     bool certificate;            /* is a server name of TLS */
     size_t length;
     char name[];                 /* ended by NUL */

@@ -107,6 +107,9 @@ int ck_app_on_destroy(uint32_t handle, void (*ended)(void *user), void *user)
     if (!app) {
         return error;
     }
+    if (!ended) {
+        return CK_VALUE;
+    }
     ck_ending *ending = ck_alloc(app->loop, sizeof(*ending));
     if (!ending) {
         return CK_NOMEM;

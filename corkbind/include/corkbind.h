@@ -758,7 +758,7 @@ CK_EXPORT int ck_app_subscribers(uint32_t app, const char *topic, int length);  
  * cork leaves in one send for each connection at the end of the iteration. `error` may be NULL. */
 CK_EXPORT struct us_loop_t *ck_app_loop(uint32_t app, int *error);
 /* Calls `ended` once, when the app is over and its connections are closed: what was made
- * on its loop has to go now. Of several the last one comes first. Returns CK_OK or CK_NOMEM. */
+ * on its loop has to go now. Of several the last one comes first. Returns CK_OK, CK_NOMEM, or CK_VALUE without `ended`. */
 CK_EXPORT int ck_app_on_destroy(uint32_t app, void (*ended)(void *user), void *user);
 /* Adds a route that `handler` answers: corked, and under the rules of the request callback.
  * It must be there as long as the app. The rest as ck_app_route. */

@@ -135,6 +135,8 @@ static void test_a_domain(void)
     CHECK(ck_app_route_native(domain, 0, "/c", 2, answer, &marker, -1) == CK_EXPIRED);
 }
 
+static void ended(void *user);
+
 static void test_what_is_refused(void)
 {
     open_native();
@@ -145,8 +147,9 @@ static void test_what_is_refused(void)
     world.fail_at = world.allocations + 1;
     CHECK(route_native("GET", "/a", answer) == -ENOMEM);
     world.fail_at = world.allocations + 1;
-    CHECK(ck_app_on_destroy(world.app, NULL, NULL) == CK_NOMEM);
+    CHECK(ck_app_on_destroy(world.app, ended, NULL) == CK_NOMEM);
     world.fail_at = 0;
+    CHECK(ck_app_on_destroy(world.app, NULL, NULL) == CK_VALUE);
     CHECK(ck_app_route_native(world.app, ck_method_id("POST", 4), "/small", 6, answer, &marker, 2) == 0);
     peer *client = dial();
     feed(client, "POST /small HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");

@@ -118,6 +118,29 @@ def test_what_is_no_certificate(der: bytes) -> None:
         ClientCertificate(der)
 
 
+def test_what_follows_a_certificate_is_none_of_it(tmp_path: Path) -> None:
+    """Else one certificate would have as many fingerprints as anybody likes."""
+    _, der = rich(tmp_path, SUBJECT, NAMES)
+    for other in (der + b"\0", der + der, der[:-1]):
+        with pytest.raises(ValueError, match="no certificate"):
+            ClientCertificate(other)
+
+
+@pytest.mark.parametrize("der", ["text", None, bytearray(b"0"), memoryview(b"0")])
+def test_a_certificate_is_bytes(der: Any) -> None:
+    with pytest.raises(TypeError, match="must be bytes"):
+        ClientCertificate(der)
+
+
+@pytest.mark.parametrize("date", [b"21201301000000Z", b"21200230000000Z", b"00000101000000Z"])
+def test_dates_that_there_are_not(tmp_path: Path, date: bytes) -> None:
+    _, der = rich(tmp_path, [], [])
+    assert b"21200205123015Z" in der
+    wrong = ClientCertificate(der.replace(b"21200205123015Z", date))
+    with pytest.raises(ValueError, match=r"no date that there is|out of range"):
+        _ = wrong.not_after
+
+
 # -- Requests --
 
 

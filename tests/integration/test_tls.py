@@ -284,9 +284,9 @@ def test_plain_http_is_answered_and_logged(app: App, caplog: pytest.LogCaptureFi
 # -- The command --
 
 
-def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run_command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "corkbind", "tls_app:app", "--port", "0", *arguments]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]), **variables}
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 
 
@@ -300,6 +300,39 @@ def test_the_command_serves_https(material: Material) -> None:
     assert done.returncode == 1
     assert "encrypted.key: the passphrase does not open the private key" in done.stderr
     assert "wrong" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--ssl-min-version", "1.3"], "HTTPS needs a certificate: --ssl-certfile and --ssl-keyfile are not given"),
+        (["--ssl-keyfile-password", "secret"], "HTTPS needs a certificate"),
+        (["--ssl-record-size", "9" * 5000], "record_size must be int, not str"),
+        (["--ssl-record-size", "99999"], "record_size must be 'dynamic' or 512 to 16384 bytes, not 99999"),
+        (["--host", "a\udcff"], "can't encode"),
+    ],
+)
+def test_the_command_says_what_is_wrong_in_one_line(arguments: list[str], said: str) -> None:
+    done = run_command(*arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("corkbind: ")
+    assert done.stderr.count("\n") == 1
+    assert said in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_the_command_keeps_what_the_app_says_of_tls(material: Material) -> None:
+    """An option of the command must not let clients in whom the app wants to see a certificate of."""
+    own = {"KEY_FILE_NAME": str(material.key), "CERT_FILE_NAME": str(material.certificate)}
+    done = run_command("--ssl-min-version", "1.3", **own)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "answered https TLSv1.3" in done.stdout
+    other = ["--ssl-certfile", str(material.other_certificate), "--ssl-keyfile", str(material.other_key)]
+    done = run_command(*other, **own, CA_FILE_NAME=str(material.ca))
+    assert done.returncode == 0
+    assert "answered" not in done.stdout
+    assert "refused" in done.stdout
+    assert "CERTIFICATE_REQUIRED" in done.stdout
 
 
 # -- What cannot be used --
@@ -325,6 +358,7 @@ def test_files_that_cannot_be_used(material: Material, tmp_path: Path) -> None:
         ({"dh_params_file_name": certificate}, ["server.pem", "DH"]),
         ({"ssl_ciphers": "NO-SUCH"}, ["NO-SUCH", "no cipher match"]),
         ({"passphrase": "a\0b"}, ["NUL"]),
+        ({"passphrase": "a\ud800b"}, ["cannot be encoded"]),
     ]
     for options, words in cases:
         app = App(material.options(**options))

@@ -103,7 +103,8 @@ int us_certificate_text(const char *der, int length, int what, char *to, int siz
     BIO *out = BIO_new(BIO_s_mem());
     char *text = NULL;
     int result = -1;
-    if (certificate && out && print(out, certificate, what)) {
+    /* What follows a certificate is none of it: else one would have many fingerprints. */
+    if (certificate && at == (const unsigned char *) der + length && out && print(out, certificate, what)) {
         result = (int) BIO_get_mem_data(out, &text);
         if (result && result <= size) memcpy(to, text, (size_t) result);
     }
