@@ -84,9 +84,10 @@ class AppNames(AppNative):
         """
         if callback is not None and (not callable(callback) or is_coroutine_function(callback)):
             raise TypeError(f"missing_server_name() takes a plain function, as a handshake cannot wait, not {callback!r}")
-        self._missing_name = callback
         if self._native:
             self._check_namer("watch server names")
+        self._missing_name = callback
+        if self._native:
             self._ask_names(self._native)
         return self
 

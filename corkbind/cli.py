@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app = find_app(options.app)
         address = AppListenOptions(options.port, options.host, EXCLUSIVE)
-        where = AppListenOptions(domain=options.uds) if options.uds else address
+        where = address if options.uds is None else AppListenOptions(domain=options.uds)
         if secured := _tls_options(options, app._options):
             tls.secure(app, secured)
             _check_certified(app)

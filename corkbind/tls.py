@@ -23,8 +23,13 @@ def secure(app: App, options: AppOptions) -> None:
 
     Raises:
         TypeError: `options` are no AppOptions.
+        TlsError: the app is open, and would go on as it is.
     """
     check(options)
+    if app._native:
+        raise TlsError(
+            "the app has been opened already, by listen() or native_handle: it takes TLS from App(AppOptions(...)) only"
+        )
     app._options = options
     app._dispatcher.scheme = "https"
 

@@ -18,7 +18,7 @@ from harness import tool, tool_environment
 from tls_clients import alert, ask, beside, connect, counted, request
 from tls_material import Material
 
-from corkbind import App, AppOptions, HttpRequest, HttpResponse, TlsError
+from corkbind import App, AppOptions, HttpRequest, HttpResponse, TlsError, WrongThread
 from corkbind._ffi.loader import lib
 
 
@@ -183,6 +183,26 @@ def test_what_a_missing_name_raises_ends_the_handshake(
     ]
     assert "no such customer" in str(failed[0].exc_info)
     assert "gone.pem" in str(failed[1].exc_info)
+
+
+def test_another_thread_changes_nothing(material: Material) -> None:
+    app = App(material.options()).get("/", say("own"))
+    asked: list[str] = []
+    app.missing_server_name(asked.append)
+
+    def client(address: Any) -> None:
+        for change in (
+            lambda: app.missing_server_name(None),
+            lambda: app.add_server_name("a.example.com"),
+            lambda: app.remove_server_name("a.example.com"),
+        ):
+            with pytest.raises(WrongThread):
+                change()
+        assert ask(address, material, "a.example.com").status == 200
+
+    beside(app, client)
+    assert asked == ["a.example.com"]
+    assert app._missing_name is not None
 
 
 def test_a_missing_name_may_close_the_app(material: Material) -> None:

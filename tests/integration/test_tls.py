@@ -310,6 +310,7 @@ def test_the_command_serves_https(material: Material) -> None:
         (["--ssl-record-size", "9" * 5000], "record_size must be int, not str"),
         (["--ssl-record-size", "99999"], "record_size must be 'dynamic' or 512 to 16384 bytes, not 99999"),
         (["--host", "a\udcff"], "can't encode"),
+        (["--uds", ""], "Invalid argument"),
     ],
 )
 def test_the_command_says_what_is_wrong_in_one_line(arguments: list[str], said: str) -> None:
@@ -333,6 +334,14 @@ def test_the_command_keeps_what_the_app_says_of_tls(material: Material) -> None:
     assert "answered" not in done.stdout
     assert "refused" in done.stdout
     assert "CERTIFICATE_REQUIRED" in done.stdout
+
+
+def test_the_command_does_not_call_plain_http_https(material: Material) -> None:
+    """An app that is open when its module has been imported speaks plain HTTP already."""
+    done = run_command("--ssl-certfile", str(material.certificate), "--ssl-keyfile", str(material.key), OPENED="1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("corkbind: the app has been opened already")
+    assert done.stderr.count("\n") == 1
 
 
 # -- What cannot be used --

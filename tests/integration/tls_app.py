@@ -13,6 +13,8 @@ own = {
     name: os.environ[name.upper()] for name in ("key_file_name", "cert_file_name", "ca_file_name") if name.upper() in os.environ
 }
 app = App(AppOptions(**own) if own else None)
+if "OPENED" in os.environ:  # as an extension does that adds its routes
+    assert app.native_handle
 
 
 @app.get("/")
