@@ -155,8 +155,8 @@ class Socket:
         """
         if not self._blocks:
             raise CorkbindError("uncork() without cork()")
-        self._blocks -= 1
         self._check(_ck_socket_uncork(self._handle), "uncork the socket")
+        self._blocks -= 1
 
     @contextmanager
     def corked(self) -> Iterator[Socket]:

@@ -1124,9 +1124,11 @@ def test_another_thread(world: World) -> None:
     one, _ = world.pair(context, context)
     listener = context.listen(0, "127.0.0.1")
     timer = Timer(world.loop, print, 1000)
+    one.cork()
     calls: list[Callable[[], object]] = [
         lambda: one.write(b"x"),
         one.cork,
+        one.uncork,
         one.flush,
         one.close,
         one.abort,
@@ -1154,6 +1156,7 @@ def test_another_thread(world: World) -> None:
     thread.join()
     assert len(refused) == len(calls)
     assert all("loop.defer" in str(error) for error in refused)
+    one.uncork()  # the other thread's has closed nothing
     world.loop.defer(lambda: one.write(b"deferred"))
     world.until(lambda: context.heard == b"deferred")
     timer.stop()
