@@ -155,8 +155,8 @@ class Socket:
         """
         if not self._blocks:
             raise CorkbindError("uncork() without cork()")
-        self._blocks -= 1
         self._check(_ck_socket_uncork(self._handle), "uncork the socket")
+        self._blocks -= 1
 
     @contextmanager
     def corked(self) -> Iterator[Socket]:
@@ -179,7 +179,7 @@ class Socket:
     # -- Reading --
 
     def pause(self) -> None:
-        """Read no more: what the peer sends waits in the kernel, and then with the peer."""
+        """Read no more: what the peer sends waits in the kernel, and then with the peer. Before it is open: from then on."""
         self._check(_ck_socket_pause(self._handle, 1), "pause")
 
     def resume(self) -> None:

@@ -48,6 +48,7 @@ typedef struct ck_socket {
     bool told;               /* the application has its handle */
     bool later;              /* on the loop's list */
     bool paused;             /* not to be read from when it opens */
+    bool awaited;            /* write() has said that something waits; until it opens */
 } ck_socket;
 
 /* Lies in the ext of its us_timer_t. */

@@ -41,6 +41,16 @@ static bool overloaded(ck_socket *socket)
     return true;
 }
 
+/* What has become of what was written. */
+static int written(ck_socket *socket)
+{
+    if (!ck_stream_waits(&socket->stream)) {
+        return CK_SOCKET_SENT;
+    }
+    socket->awaited = true;
+    return CK_SOCKET_WAITS;
+}
+
 static int write_bytes(uint32_t handle, const char *data, size_t length)
 {
     int error;
@@ -57,7 +67,7 @@ static int write_bytes(uint32_t handle, const char *data, size_t length)
     if (result < 0) {
         return result;
     }
-    return ck_stream_waits(stream) ? CK_SOCKET_WAITS : CK_SOCKET_SENT;
+    return written(socket);
 }
 
 int ck_socket_write(uint32_t handle, const char *data, int length)
@@ -81,7 +91,7 @@ int ck_socket_send_file(uint32_t handle, int file, int64_t offset, uint64_t leng
     if (result < 0) {
         return result;
     }
-    return ck_stream_waits(&socket->stream) ? CK_SOCKET_WAITS : CK_SOCKET_SENT;
+    return written(socket);
 }
 
 int ck_socket_buffered(uint32_t handle)

@@ -258,6 +258,18 @@ void ck_socket_close_now(ck_socket *socket, int code)
 
 /* ---- Socket callbacks ---- */
 
+/* Sends what waits; `tell` = the application is told when all has left. */
+static void drain(ck_socket *socket, bool tell)
+{
+    ck_stream *stream = &socket->stream;
+    bool drained = ck_stream_drain(stream);
+    if (drained && tell && !waits(socket) && !socket->close_due) {
+        tell_corked(socket, CK_SOCKET_DRAIN, NULL, 0, 0);
+    } else if (drained || stream->broken) {
+        sent(stream);
+    }
+}
+
 static void opened(ck_socket *socket, const char *ip, int ip_length)
 {
     ck_context *context = socket->context;
@@ -275,8 +287,7 @@ static void opened(ck_socket *socket, const char *ip, int ip_length)
     }
     if (socket->phase == CK_SOCKET_OPEN) { /* what was written while it opened leaves now */
         socket->stream.full = false;
-        (void) ck_stream_drain(&socket->stream);
-        sent(&socket->stream);
+        drain(socket, socket->awaited);
     }
 }
 
@@ -325,16 +336,9 @@ static struct us_socket_t *on_data(struct us_socket_t *s, char *data, int length
 static struct us_socket_t *on_writable(struct us_socket_t *s)
 {
     ck_socket *socket = socket_of(s);
-    ck_stream *stream = &socket->stream;
-    if (socket->phase != CK_SOCKET_OPEN) {
-        return s;
-    }
-    stream->full = false;
-    bool drained = ck_stream_drain(stream);
-    if (drained && !waits(socket) && !socket->close_due) {
-        tell_corked(socket, CK_SOCKET_DRAIN, NULL, 0, 0);
-    } else if (drained || stream->broken) {
-        sent(stream);
+    if (socket->phase == CK_SOCKET_OPEN) {
+        socket->stream.full = false;
+        drain(socket, true);
     }
     return s;
 }

@@ -863,7 +863,7 @@ CK_EXPORT int ck_socket_end(uint32_t socket);
 /* [hot] Closes now: what is packed is sent, what waits is lost. `code` comes back in
  * CK_SOCKET_CLOSED; 0 is a clean end, which TLS says to the peer. */
 CK_EXPORT int ck_socket_close(uint32_t socket, int code);
-CK_EXPORT int ck_socket_pause(uint32_t socket, int paused);                      /* [hot] reads no more until called with 0 */
+CK_EXPORT int ck_socket_pause(uint32_t socket, int paused);                      /* [hot] reads no more until called with 0; before it opens: from then on */
 /* [hot] Tells CK_SOCKET_TIMEOUT once in about so many seconds (960 at most, 0 = never): up to
  * 4 s early. A socket that is not open yet is given up then (ETIMEDOUT); opening turns it off. */
 CK_EXPORT int ck_socket_timeout(uint32_t socket, int seconds);

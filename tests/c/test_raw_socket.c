@@ -91,12 +91,12 @@ static void test_connecting(void)
     go();
     CHECK_HEARD(server, "early bird");
     CHECK(server->sends == 1);
-    CHECK_TEXT(world.log, "socket 2 0 addr|");
+    CHECK_TEXT(world.log, "socket 2 0 addr|socket 5 0 |");
     server->fin = true;
     go();
     CHECK(ck_socket_shutdown(handle) == CK_OK && ck_socket_shutdown(handle) == CK_FINISHED);
     go();
-    CHECK_TEXT(world.log, "socket 2 0 addr|socket 6 0 |socket 9 0 |");
+    CHECK_TEXT(world.log, "socket 2 0 addr|socket 5 0 |socket 6 0 |socket 9 0 |");
     close_sockets();
 }
 

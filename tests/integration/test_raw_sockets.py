@@ -704,6 +704,22 @@ def test_what_connect_refuses_at_once(world: World) -> None:
         context.connect("a\0b", 1)
 
 
+@pytest.mark.parametrize("cork", ["auto", "manual"])
+@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("size", [100, 300_000])
+def test_what_waited_for_the_opening_is_told_to_have_left(
+    world: World, material: Material, encrypted: bool, cork: Any, size: int
+) -> None:
+    server = Recorder(world.loop, tls=material.options() if encrypted else None)
+    client = Recorder(world.loop, tls=ClientTls(verify=False) if encrypted else None, cork=cork)
+    with server.listen(0, "127.0.0.1") as listener:
+        socket = client.connect("127.0.0.1", listener.port)
+        all_left = socket.write(bytes(size))
+        world.until(lambda: len(server.heard) == size and socket.is_established)
+        world.until(lambda: all_left or "writable" in client.log)
+    assert client.log == ["open"] + ["writable"] * (not all_left)
+
+
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_pausing_before_it_is_open(world: World, material: Material, encrypted: bool) -> None:
     options = material.options() if encrypted else None
@@ -1124,9 +1140,11 @@ def test_another_thread(world: World) -> None:
     one, _ = world.pair(context, context)
     listener = context.listen(0, "127.0.0.1")
     timer = Timer(world.loop, print, 1000)
+    one.cork()
     calls: list[Callable[[], object]] = [
         lambda: one.write(b"x"),
         one.cork,
+        one.uncork,
         one.flush,
         one.close,
         one.abort,
@@ -1154,6 +1172,7 @@ def test_another_thread(world: World) -> None:
     thread.join()
     assert len(refused) == len(calls)
     assert all("loop.defer" in str(error) for error in refused)
+    one.uncork()  # the other thread's has closed nothing
     world.loop.defer(lambda: one.write(b"deferred"))
     world.until(lambda: context.heard == b"deferred")
     timer.stop()
