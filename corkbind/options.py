@@ -95,7 +95,7 @@ class AppListenOptions:
         domain: the path of a Unix socket, in place of host and port.
 
     Raises:
-        RuntimeError: a type is wrong, or `domain` stands beside a host or port.
+        RuntimeError: a type is wrong, there is no such port, or `domain` stands beside a host or port.
     """
 
     port: int = 0
@@ -105,6 +105,8 @@ class AppListenOptions:
 
     def __post_init__(self) -> None:
         _check("port", self.port, int)
+        if not 0 <= self.port <= 65535:
+            raise RuntimeError(f"port must be 0 to 65535, not {self.port}")
         _check("options", self.options, int)
         if self.host is not None:
             _check("host", self.host, str)

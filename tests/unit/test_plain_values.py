@@ -44,6 +44,9 @@ def test_listen_options_take_all_that_listen_takes() -> None:
         {"domain": "/x", "port": 1},
         {"domain": "/x", "host": "y"},
         {"prot": 1},
+        {"port": -1},
+        65536,
+        2**40,
         "80",
     ],
 )
