@@ -51,6 +51,11 @@ struct us_internal_tls_loop {
     char record[RECORD]; /* of plaintext that lies in two places */
 };
 
+/* Looking at the queue costs less than emptying it, and it is empty nearly always. */
+static void forget_errors(void) {
+    if (ERR_peek_error()) ERR_clear_error();
+}
+
 /* ---- The BIO ------------------------------------------------------------- */
 
 static int bio_read(BIO *bio, char *to, int length) {
@@ -144,7 +149,7 @@ int us_internal_tls_attach(struct us_socket_context_t *context, struct us_socket
 
 fail:
     SSL_free(tls->ssl);
-    ERR_clear_error();
+    forget_errors();
     loop->sys->release(loop->sys, tls);
     errno = error;
     return -1;
@@ -160,7 +165,7 @@ void us_internal_tls_free(struct us_loop_t *loop, struct us_internal_tls *tls) {
     SSL_free(tls->ssl);
     if (tls->server) loop->sys->release(loop->sys, tls->server);
     us_internal_tls_context_release(loop, tls->context);
-    ERR_clear_error();
+    forget_errors();
     loop->sys->release(loop->sys, tls);
 }
 
@@ -246,13 +251,13 @@ static int record_length(const struct us_internal_tls *tls) {
 static int encrypt(struct us_socket_t *s, const char *data, int length) {
     struct us_internal_tls *tls = s->tls;
     int written = 1, done = 0;
-    ERR_clear_error();
+    forget_errors();
     for (; done < length && written > 0; done += written > 0 ? written : 0) {
         written = SSL_write(tls->ssl, data + done, length - done);
         tls->loop->tls_records += written > 0;
         if (tls->records < 2 * RECORDS_EACH) tls->records++;
     }
-    ERR_clear_error();
+    forget_errors();
     if (done == length) return 0;
     tls->failed = 1;
     tls->loop->tls->out_length = 0;
@@ -311,9 +316,9 @@ int us_internal_tls_sendfile(struct us_socket_t *s, int file, int64_t offset, si
 }
 
 static void say_close_notify(struct us_internal_tls *tls) {
-    ERR_clear_error();
+    forget_errors();
     (void) SSL_shutdown(tls->ssl);
-    ERR_clear_error();
+    forget_errors();
 }
 
 int us_internal_tls_shutdown(struct us_socket_t *s) {
@@ -351,18 +356,21 @@ char *us_internal_tls_input(struct us_loop_t *loop, size_t *size) {
     return loop->tls->in;
 }
 
-/* Decrypts all there is into the loop's buffer. Returns the bytes; *error is OpenSSL's. */
+/* Decrypts all there is into the loop's buffer. Returns the bytes; *error is OpenSSL's. Once
+ * nothing is left it is not asked again, for which it would take a buffer and give it back. */
 static size_t decrypt(struct us_internal_tls *tls, int *error) {
     char *to = tls->loop->recv_buffer;
     size_t got = 0;
     int result;
     tls->busy = 1;
-    ERR_clear_error();
-    while ((result = SSL_read(tls->ssl, to + got, (int) (LIBUS_RECV_BUFFER_LENGTH - got))) > 0) {
+    forget_errors();
+    do {
+        result = SSL_read(tls->ssl, to + got, (int) (LIBUS_RECV_BUFFER_LENGTH - got));
+        if (result <= 0) break;
         got += (size_t) result;
         tls->messages = 0;
-    }
-    *error = SSL_get_error(tls->ssl, result);
+    } while (tls->input_length || SSL_has_pending(tls->ssl));
+    *error = result > 0 ? SSL_ERROR_WANT_READ : SSL_get_error(tls->ssl, result);
     tls->busy = 0;
     return got;
 }
@@ -436,10 +444,10 @@ void us_internal_tls_greet(struct us_socket_t *s) {
     struct us_internal_tls *tls = s->tls;
     if (!tls->server || s->p.flags & (POLL_DEAD | SOCKET_SHUT_DOWN)) return;
     tls->busy = 1;
-    ERR_clear_error();
+    forget_errors();
     int error = SSL_get_error(tls->ssl, SSL_do_handshake(tls->ssl));
     const char *reason = failure(tls, error);
-    ERR_clear_error();
+    forget_errors();
     tls->busy = 0;
     tls->failed = reason != NULL;
     send_out(s, 0);
@@ -497,7 +505,7 @@ void us_internal_tls_received(struct us_socket_t *s, size_t length) {
     int error;
     size_t got = decrypt(tls, &error);
     const char *reason = failure(tls, error);
-    ERR_clear_error();
+    forget_errors();
     tls->input_length = 0;
     tls->failed = reason != NULL;
     if (!go_on(s)) { /* by the callback for unknown names */
