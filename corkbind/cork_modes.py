@@ -14,14 +14,12 @@ corked: the core gives it a cork of its own as far as that one lasts.
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+from corkbind import uncorked
 from corkbind._ffi.loader import lib
-from corkbind.errors import UncorkedWrite
 from corkbind.exchange import OPEN
-from corkbind.places import Place, caller
 from corkbind.response import HttpResponse
 
 _ck_corked: Callable[[], int] = lib.ck_corked
@@ -39,9 +37,7 @@ _WRITES: Final = (
     "write_header",
     "write_status",
 )
-_reported: Final[set[Place]] = set()
-
-log: Final = logging.getLogger("corkbind.cork")
+_INSTEAD: Final = "res.cork(fn) or res.corked()"
 
 
 def _flush_after(response: HttpResponse, name: str, write: Callable[..., Any], arguments: Any, options: Any) -> Any:
@@ -60,21 +56,13 @@ def _flush_after(response: HttpResponse, name: str, write: Callable[..., Any], a
 
 def _warn_before(response: HttpResponse, name: str, write: Callable[..., Any], arguments: Any, options: Any) -> Any:
     if response._state == OPEN and not _ck_corked():
-        place = caller()
-        if place not in _reported:
-            _reported.add(place)
-            log.warning(
-                "%s:%d: res.%s() outside any cork: packed until the end of the iteration here, "
-                "1 send for each such call with cork='manual'; use res.cork(fn) or res.corked()",
-                *place,
-                name,
-            )
+        uncorked.warn(f"res.{name}()", _INSTEAD)
     return write(response, *arguments, **options)
 
 
 def _raise_before(response: HttpResponse, name: str, write: Callable[..., Any], arguments: Any, options: Any) -> Any:
     if response._state == OPEN and not _ck_corked():
-        raise UncorkedWrite("{}:{}: res.{}() outside any cork; use res.cork(fn) or res.corked()".format(*caller(), name))
+        uncorked.refuse(f"res.{name}()", _INSTEAD)
     return write(response, *arguments, **options)
 
 

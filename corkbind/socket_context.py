@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket as python_socket
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from corkbind import client_tls
+from corkbind import client_tls, uncorked
 from corkbind._ffi import calls
 from corkbind._ffi.callbacks import contexts
 from corkbind._ffi.constants import CK_EXPIRED
 from corkbind._ffi.loader import lib
 from corkbind.client_tls import ClientTls
-from corkbind.errors import CorkbindError, UncorkedWrite, WrongThread
+from corkbind.errors import CorkbindError, WrongThread
 from corkbind.flow import is_coroutine_function
 from corkbind.loop import Loop, checked
 from corkbind.options import EXCLUSIVE, AppOptions
-from corkbind.places import Place, caller
 from corkbind.socket import Socket, whole_seconds
 
 if TYPE_CHECKING:
@@ -40,10 +39,6 @@ _CALLBACKS: Final = (
     "on_long_timeout",
     "on_connect_error",
 )
-
-_reported: Final[set[Place]] = set()
-
-log: Final = logging.getLogger("corkbind.cork")
 
 
 class SocketContext:
@@ -101,7 +96,7 @@ class SocketContext:
         if cork not in ("auto", "manual", "warn", "strict"):
             raise ValueError(f"cork must be 'auto', 'manual', 'warn' or 'strict', not {cork!r}")
         if cork in ("warn", "strict"):
-            self.guard = _warn if cork == "warn" else _refuse
+            self.guard = partial(uncorked.warn if cork == "warn" else uncorked.refuse, "socket.write()", "socket.corked()")
         if isinstance(max_backlog, bool) or not isinstance(max_backlog, int) or not 0 <= max_backlog < 2**63:
             raise ValueError(f"max_backlog must be a number of bytes from 0 on, not {max_backlog!r}")
         self._handle = 0
@@ -385,18 +380,3 @@ def _check_callback(name: str, callback: object) -> None:
         raise TypeError(f"{name} must be a function, not {type(callback).__name__}")
     if is_coroutine_function(callback):
         raise TypeError(f"{name} is a coroutine function: callbacks are plain; for coroutines see corkbind.serve_stream()")
-
-
-def _warn() -> None:
-    place = caller()
-    if place not in _reported:
-        _reported.add(place)
-        log.warning(
-            "%s:%d: socket.write() outside any cork: packed until the end of the iteration here, "
-            "1 send for each such call with cork='manual'; use socket.corked()",
-            *place,
-        )
-
-
-def _refuse() -> None:
-    raise UncorkedWrite("{}:{}: socket.write() outside any cork; use socket.corked()".format(*caller()))

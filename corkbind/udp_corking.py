@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
+from corkbind import uncorked
 from corkbind._ffi.loader import lib
-from corkbind.errors import CorkbindError, UncorkedWrite
+from corkbind.errors import CorkbindError
 from corkbind.flow import is_coroutine_function
-from corkbind.places import Place, caller
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -23,9 +22,7 @@ _ck_udp_corks: Callable[[int], int] = lib.ck_udp_corks
 _ck_udp_flush: Callable[[int], int] = lib.ck_udp_flush
 _ck_corked: Callable[[], int] = lib.ck_corked
 
-_reported: Final[set[Place]] = set()
-
-log: Final = logging.getLogger("corkbind.cork")
+_SAID: Final = ("udp.send()", "udp.cork(fn) or udp.corked()")
 
 
 class UdpCorking:
@@ -112,19 +109,12 @@ def _outside(udp: Any) -> bool:
 
 def _warn(udp: UdpCorking) -> None:
     if _outside(udp):
-        place = caller()
-        if place not in _reported:
-            _reported.add(place)
-            log.warning(
-                "%s:%d: udp.send() outside any cork: packed until the end of the iteration here, "
-                "1 send for each such call with cork='manual'; use udp.cork(fn) or udp.corked()",
-                *place,
-            )
+        uncorked.warn(*_SAID)
 
 
 def _refuse(udp: UdpCorking) -> None:
     if _outside(udp):
-        raise UncorkedWrite("{}:{}: udp.send() outside any cork; use udp.cork(fn) or udp.corked()".format(*caller()))
+        uncorked.refuse(*_SAID)
 
 
 #: What looks at each send, by mode.

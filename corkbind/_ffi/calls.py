@@ -391,11 +391,8 @@ def udp_create(host: str | None, port: int, backlog: int, flags: int) -> int:
         OSError: with the errno, naming the address.
     """
     error = c_int(0)
-    udp = int(lib.ck_udp_create(host.encode() if host is not None else None, port, backlog, flags, byref(error)))
-    if not udp:
-        where = f"{host or '*'} port {port}"
-        raise OSError(error.value, f"cannot open a datagram socket on {where}: {os.strerror(error.value)}")
-    return udp
+    udp = lib.ck_udp_create(host.encode() if host is not None else None, port, backlog, flags, byref(error))
+    return _handle(udp, error.value, f"open a datagram socket on {host or '*'} port {port}")
 
 
 def udp_stats(udp: int) -> dict[str, int]:

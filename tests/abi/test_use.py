@@ -45,6 +45,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "response",
         "cork",
         "places",
+        "uncorked",
         "proxies",
         "cork_modes",
         "enums",

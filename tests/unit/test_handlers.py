@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from conftest import Client
 
-from corkbind import App, Fixed, HttpRequest, HttpResponse, UncorkedWrite, WrongThread, cork_modes, corked_socket
+from corkbind import App, Fixed, HttpRequest, HttpResponse, UncorkedWrite, WrongThread, corked_socket, uncorked
 
 pytestmark = pytest.mark.filterwarnings("error")
 Talk = Callable[..., Any]
@@ -511,7 +511,7 @@ def test_a_wait_inside_a_block_flushes(talk: Talk) -> None:
 
 
 def test_modes_of_corking(talk: Talk, caplog: pytest.LogCaptureFixture) -> None:
-    cork_modes._reported.clear()
+    uncorked._reported.clear()
     wanted = {"auto": 1, "manual": 2, "warn": 1, "strict": 0}
     for mode, sends in wanted.items():
         app = App(cork=mode)  # type: ignore[arg-type]
