@@ -6,20 +6,17 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Coroutine
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from corkbind._ffi import constants as ck
 from corkbind._ffi.callbacks import sockets
 from corkbind._ffi.loader import lib
 from corkbind.certificates import TlsInfo, tls_info
 from corkbind.errors import CorkbindError, SocketClosed, TlsError, WrongThread, refusal
-from corkbind.flow import is_coroutine_function
+from corkbind.hand_corking import HandCorking
 from corkbind.request import address_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from corkbind.socket_context import SocketContext
 
 _T = TypeVar("_T")
@@ -27,8 +24,6 @@ _T = TypeVar("_T")
 # Hot rows: exact types only.
 _ck_socket_write: Callable[[int, bytes, int], int] = lib.ck_socket_write
 _ck_socket_buffered: Callable[[int], int] = lib.ck_socket_buffered
-_ck_socket_cork: Callable[[int], int] = lib.ck_socket_cork
-_ck_socket_uncork: Callable[[int], int] = lib.ck_socket_uncork
 _ck_socket_flush: Callable[[int], int] = lib.ck_socket_flush
 _ck_socket_close: Callable[[int, int], int] = lib.ck_socket_close
 _ck_socket_pause: Callable[[int, int], int] = lib.ck_socket_pause
@@ -38,12 +33,16 @@ _TIMEOUT_MOST: Final = 960
 _LONG_TIMEOUT_MOST: Final = 240
 
 
-class Socket:
+class Socket(HandCorking):
     """Be one connection of a `SocketContext`, yours to hang attributes on.
 
     Lifetime: until `on_close` has run, or `on_connect_error` where it never opened; writing raises
     SocketClosed from `close()` on. It belongs to the thread of its loop.
     """
+
+    _core_cork = staticmethod(lib.ck_socket_cork)
+    _core_uncork = staticmethod(lib.ck_socket_uncork)
+    _coroutines = "what a coroutine writes between two waits is packed anyway"
 
     _address = b""
     _closed = False
@@ -120,56 +119,6 @@ class Socket:
         self._check(_ck_socket_flush(self._handle), "flush")
 
     # -- Corking --
-
-    @overload
-    def cork(self) -> None: ...
-
-    @overload
-    def cork(self, callback: Callable[[Socket], _T]) -> _T: ...
-
-    def cork(self, callback: Callable[[Socket], _T] | None = None) -> _T | None:
-        """Pack what is written until `uncork()`; corks nest. With a function, run `callback(socket)` corked, return its result.
-
-        Raises:
-            TypeError: `callback` is a coroutine function.
-            SocketClosed: it is closed.
-            WrongThread: another thread's.
-        """
-        if callback is not None:
-            if is_coroutine_function(callback):
-                raise TypeError("cork() takes a plain function: what a coroutine writes between two waits is packed anyway")
-            with self.corked():
-                return callback(self)
-        result = _ck_socket_cork(self._handle)
-        if result < 0:
-            raise self.refusal(result, "cork the socket")
-        self._blocks += 1
-        return None
-
-    def uncork(self) -> None:
-        """Close the innermost `cork()`; the outermost sends what is packed, in one send.
-
-        Raises:
-            CorkbindError: no `cork()` of yours is open.
-            WrongThread: another thread's.
-        """
-        if not self._blocks:
-            raise CorkbindError("uncork() without cork()")
-        self._check(_ck_socket_uncork(self._handle), "uncork the socket")
-        self._blocks -= 1
-
-    @contextmanager
-    def corked(self) -> Iterator[Socket]:
-        """Cork for a block: `with socket.corked(): ...`. A wait inside flushes.
-
-        Raises:
-            SocketClosed: it is closed.
-        """
-        self.cork()
-        try:
-            yield self
-        finally:
-            self.uncork()
 
     @property
     def is_corked(self) -> bool:

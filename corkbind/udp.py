@@ -382,6 +382,10 @@ class UdpSocket(UdpCorking):
 
     # -- Refusals --
 
+    def refusal(self, result: int, doing: str) -> Exception:
+        """Make the exception for a refusing ck_result."""
+        return self._refused(result, doing)
+
     def _check(self, result: int, doing: str) -> None:
         if result < 0:
             raise self._refused(result, doing)

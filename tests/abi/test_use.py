@@ -46,6 +46,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "cork",
         "places",
         "uncorked",
+        "hand_corking",
         "proxies",
         "cork_modes",
         "enums",
