@@ -28,13 +28,7 @@ bool ck_socket_tell(ck_loop *loop, uint32_t handle, int event, const char *data,
     const ck_python *py = ck_python_bound();
     void *payload = data ? py->bytes_new(data, (ptrdiff_t) length) : py->none;
     if (!payload) {
-        void *error[3] = {NULL, NULL, NULL};
-        py->error_fetch(&error[0], &error[1], &error[2]);
-        for (int i = 0; i < 3; i++) {
-            if (error[i]) {
-                py->decref(error[i]);
-            }
-        }
+        ck_python_forget_error();
         return false;
     }
     loop->telling++;
